@@ -1,0 +1,89 @@
+# The commands that people and CI use. Only python3 (3.11 or newer) and make are needed.
+#
+#   make quickstart   install everything pinned, then show real determinations and serve
+#   make install      only install: .venv/bin/aslgate
+#   make test         run the tests
+#   make check        every check there is: format, lint, types, imports, tests
+#
+# PYTHON=python3.13 picks another Python, VENV=folder another folder for it,
+# ARGS="-k name" goes to pytest. Plain make of 2006 (3.81, as on macOS) is enough.
+
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+BIN    := $(VENV)/bin
+# pip takes whatever index the machine is set up with, and only what the hashes name.
+PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
+
+.PHONY: help install quickstart test check lint format lock openapi image clean
+.NOTPARALLEL:
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+install: $(VENV)/.installed
+	@echo "Ready: $(BIN)/aslgate"
+
+quickstart: $(VENV)/.installed
+	@$(BIN)/aslgate quickstart
+
+test: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+# The last checks (one migration head and no drift, the decision cases, the laws, the OpenAPI
+# document) are tests, so that whoever runs the tests runs them.
+check: lint test
+
+lint: $(VENV)/.installed-dev
+	@echo "ruff: format";   $(BIN)/ruff format --check --quiet .
+	@echo "ruff: lint";     $(BIN)/ruff check --quiet .
+	@echo "mypy: types";    $(BIN)/mypy $(wildcard app tests benchmarks)
+	@echo "import-linter";  $(BIN)/lint-imports --no-logo
+	@echo "hadolint";       $(BIN)/hadolint Dockerfile
+
+format: $(VENV)/.installed-dev
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+openapi: $(VENV)/.installed
+	@$(BIN)/aslgate openapi
+
+image:
+	docker build --tag aslgate .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# The stamp is written last: an installation that stopped half-way is not taken for a finished
+# one, and the next make goes on with it. A folder without a working pip (an interrupted venv, a
+# Python that has gone since) is made anew.
+define install
+	@$(PYTHON) -c 'import sys; sys.exit("aslgate needs Python 3.11 or newer, and $(PYTHON) is %d.%d: choose one with make PYTHON=..." % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
+	@echo "Installing what $(1) pins into $(VENV) (less than a minute) ..."
+	@$(PIP) install --require-hashes --only-binary :all: -r $(1)
+	@$(PIP) install --no-deps --no-build-isolation -e .
+endef
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(call install,requirements.lock)
+	@touch $@
+
+# Everything that requirements.lock pins is in requirements-dev.lock too, at the same versions.
+$(VENV)/.installed-dev: requirements-dev.lock requirements.lock pyproject.toml
+	$(call install,requirements-dev.lock)
+	@touch $(VENV)/.installed $@
+
+# Needs uv. A release must have been out for a week before it is taken. The dependency groups come
+# in on standard input, for uv leaves them alone in a project that it does not manage.
+UV_COMPILE = uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links --exclude-newer "7 days" pyproject.toml -
+GROUPS_OF = $(PYTHON) -c 'import sys, tomllib; \
+	groups = tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]; \
+	print(*(line for name in sys.argv[1:] for line in groups[name]), sep="\n")'
+
+lock:
+	@$(GROUPS_OF) build | $(UV_COMPILE) --extra embedded -o requirements.lock
+	@$(GROUPS_OF) build | $(UV_COMPILE) -c requirements.lock -o requirements-server.lock
+	@$(GROUPS_OF) build dev | $(UV_COMPILE) --extra embedded -c requirements.lock -o requirements-dev.lock
+	@! grep -n '://' requirements*.lock

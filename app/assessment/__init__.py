@@ -1,0 +1,1 @@
+"""What was found of a model, and what is in place. Pure."""

@@ -1,0 +1,175 @@
+"""Who found what about a model version: results, which are numbers, and findings, which are
+judgements.
+
+Each type is the body that a client sends and, with an id, the document that is recorded.
+"""
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from app.assessment.intervals import Range, normal_range, wilson_range
+from app.vocabulary import (
+    AnOutcome,
+    Day,
+    Digest,
+    Document,
+    Flag,
+    Instant,
+    Integer,
+    Line,
+    ModelRef,
+    Name,
+    Number,
+    Outcome,
+    Sentence,
+    Slug,
+)
+
+AssessmentId = Annotated[str, StringConstraints(pattern=r"^asm_[0-9a-f]{32}$")]
+
+
+class ModelVersion(Document):
+    """One version of an AI model, as a registry names it."""
+
+    model: ModelRef
+    developer: Slug
+    digest: Digest | None = None
+    weights: Line | None = None
+    """Which weights it is: several model versions may serve the same ones."""
+    parent: ModelRef | None = None
+    training_compute_flop: Number | None = None
+    released: Day | None = None
+    registry_uri: Line | None = None
+
+    @field_validator("training_compute_flop")
+    @classmethod
+    def _positive(cls, value: Decimal | None) -> Decimal | None:
+        if value is not None and value <= 0:
+            raise ValueError("must be more than 0")
+        return value
+
+
+class SourceDocument(Document):
+    """A document that a record was read from."""
+
+    title: Line
+    uri: Line | None = None
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+
+class Interval(Document):
+    """A published interval at its own confidence, between 0 and 1."""
+
+    low: Number
+    high: Number
+    confidence: Number
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Interval":
+        if self.low > self.high:
+            raise ValueError("`low` is above `high`")
+        if not 0 < self.confidence < 1:
+            raise ValueError("`confidence` must lie between 0 and 1")
+        return self
+
+
+class Result(Document):
+    """The value of one metric, with as much of its uncertainty as is known."""
+
+    line: Slug
+    value: Number
+    interval: Interval | None = None
+    stderr: Number | None = None
+    successes: Integer | None = None
+    trials: Integer | None = None
+    n: Integer | None = None
+    variant: Line | None = None
+    """Which snapshot or scaffold; results of different variants stand side by side."""
+    aggregation: Line | None = None
+    load_bearing: Flag = True
+    """`false`: recorded, and not relied on. It permits nothing and still counts against."""
+    note: Sentence | None = None
+
+    @model_validator(mode="after")
+    def _one_uncertainty(self) -> "Result":
+        shares = (self.successes is not None, self.trials is not None)
+        if shares[0] is not shares[1]:
+            raise ValueError("`successes` and `trials` go together")
+        if (self.interval is not None) + (self.stderr is not None) + all(shares) > 1:
+            raise ValueError("give one of `interval`, `stderr`, and `successes` with `trials`")
+        if self.stderr is not None and self.stderr < 0:
+            raise ValueError("`stderr` must not be negative")
+        if self.n is not None and self.n < 1:
+            raise ValueError("`n` must be at least 1")
+        if self.interval is not None and not self.interval.low <= self.value <= self.interval.high:
+            raise ValueError("`value` lies outside its `interval`")
+        if self.successes is not None and self.trials is not None:
+            if not 0 <= self.successes <= self.trials or self.trials < 1:
+                raise ValueError("`successes` must lie between 0 and `trials`, and `trials` above 0")
+            if abs(self.value * self.trials - self.successes) * 200 > self.trials:
+                raise ValueError("`value` is not `successes` / `trials`")
+        return self
+
+    def at_confidence(self, confidence: Decimal) -> Range | None:
+        """Where the true value lies at *confidence*; `None` where nothing was published of it.
+
+        A published interval of a lower confidence than that says nothing at that confidence.
+        """
+        if self.interval is not None:
+            if self.interval.confidence < confidence:
+                return None
+            return Range(self.interval.low, self.interval.high, ours=False)
+        if self.stderr is not None:
+            return normal_range(self.value, self.stderr, confidence)
+        if self.successes is not None and self.trials is not None:
+            return wilson_range(self.successes, self.trials, confidence)
+        return None
+
+
+class Finding(Document):
+    """The judgement of named roles on one threshold of a policy, with their reason."""
+
+    policy: Slug
+    threshold: Name
+    outcome: AnOutcome
+    by: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    reason: Sentence
+    bounded_by: ModelRef | None = None
+
+    @model_validator(mode="after")
+    def _bound_is_named(self) -> "Finding":
+        if (self.outcome is Outcome.BOUNDED_BY) is not (self.bounded_by is not None):
+            raise ValueError("`bounded_by` names the stronger model of a `bounded-by` outcome")
+        return self
+
+
+class Assessment(Document):
+    """Results and findings of one round of testing, which speaks for `conducted_at`."""
+
+    model: ModelRef
+    kind: Slug
+    conducted_at: Instant
+    assessor: Line
+    elicitation: Sentence | None = None
+    effective_compute_ratio: Number | None = None
+    """Effective compute as a multiple of the last comprehensively assessed model's."""
+    sources: tuple[SourceDocument, ...] = ()
+    results: tuple[Result, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_finding_each(self) -> "Assessment":
+        named = [(finding.policy, finding.threshold) for finding in self.findings]
+        if len(set(named)) != len(named):
+            raise ValueError("`findings` judges one threshold twice")
+        return self
+
+
+class Withdrawal(Document):
+    """Why an assessment no longer counts. What was decided on it stays as it was."""
+
+    reason: Sentence
+    kind: Literal["withdrawn", "corrected", "superseded"] = "withdrawn"
+    superseded_by: AssessmentId | None = None

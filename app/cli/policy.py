@@ -1,0 +1,140 @@
+"""`aslgate policy`: check a document, run its decision cases, publish it."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from app.cli import service
+from app.determination.cases import read_cases, run_case
+from app.errors import Fault, InvalidDocument
+from app.policy.language import policy_digest, read_policy
+from app.policy.version import PolicyVersion
+
+commands = typer.Typer(no_args_is_help=True, help="Work on policy documents.")
+
+Files = Annotated[list[Path], typer.Argument(exists=True, help="Files, or folders of them.")]
+
+
+def _read(file: Path) -> PolicyVersion:
+    return read_policy(file.read_bytes(), "json" if file.suffix == ".json" else "yaml")
+
+
+def _policies(paths: list[Path]) -> list[Path]:
+    """The policy documents among *paths*: in a folder, every YAML that is not a table of cases."""
+    found: list[Path] = []
+    for path in paths:
+        found += sorted(path.rglob("*.yaml")) if path.is_dir() else [path]
+    return [file for file in found if not file.name.endswith(".cases.yaml")]
+
+
+def _where(file: Path, fault: Fault) -> str:
+    place = f"{file}:{fault.line}:{fault.column}" if fault.line else str(file)
+    return f"{place}: {fault.pointer or '/'}: {fault.message}"
+
+
+@commands.command()
+def check(paths: Files, as_json: service.Json = False) -> None:
+    """Report every fault of the documents at once. Exit code 1 if there is any."""
+    files = _policies(paths)
+    said: list[dict[str, Any]] = []
+    faulty = False
+    for file in files:
+        try:
+            version = _read(file)
+        except InvalidDocument as invalid:
+            faulty = True
+            said.append({"file": str(file), "faults": [asdict(f) for f in invalid.faults]})
+            if not as_json:
+                for fault in invalid.faults:
+                    service.print_line(_where(file, fault))
+        else:
+            digest = policy_digest(version)
+            said.append({"file": str(file), "faults": [], "digest": digest})
+            if not as_json:
+                service.print_line(f"{file}: {version.policy} {version.version} {digest}")
+    if as_json:
+        sys.stdout.write(json.dumps(said, indent=2) + "\n")
+    if faulty or not files:
+        raise typer.Exit(service.FAILED)
+
+
+@commands.command()
+def test(paths: Files, as_json: service.Json = False) -> None:
+    """Run the decision cases beside each document. Exit code 1 if one fails, or there are none."""
+    rows: list[dict[str, Any]] = []
+    for file in _policies(paths):
+        cases_file = file.with_name(file.name.removesuffix(".yaml") + ".cases.yaml")
+        try:
+            version = _read(file)
+            cases = read_cases(cases_file.read_bytes()).cases if cases_file.exists() else ()
+        except InvalidDocument as invalid:
+            service.fail("\n".join(_where(file, fault) for fault in invalid.faults))
+        failed = [
+            {"case": case.name, "path": d.path, "wanted": d.wanted, "got": d.got}
+            for case in cases
+            for d in run_case(case, version)
+        ]
+        names = {difference["case"] for difference in failed}
+        rows.append(
+            {
+                "policy": version.policy,
+                "version": version.version,
+                "cases": len(cases),
+                "passed": len(cases) - len(names),
+                "differences": failed,
+            }
+        )
+    _say(rows, as_json)
+    if not rows or any(row["differences"] or not row["cases"] for row in rows):
+        raise typer.Exit(service.FAILED)
+
+
+def _say(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=2, default=str) + "\n")
+        return
+    table = Table("policy", "version", "cases", "passed", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(row["policy"], row["version"], str(row["cases"]), str(row["passed"]))
+    Console().print(table)
+    for row in rows:
+        for d in row["differences"]:
+            where = f"{row['policy']} {row['version']}, {d['case']}: {d['path']}"
+            service.print_line(f"{where}: wanted {d['wanted']}, got {d['got']}")
+
+
+@commands.command()
+def publish(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="YAML or JSON.")],
+    url: service.Url = service.LOCAL,
+    key: service.Key = None,
+    as_json: service.Json = False,
+) -> None:
+    """Record a policy version with the service."""
+    try:
+        version = _read(file)
+    except InvalidDocument as invalid:
+        service.fail("\n".join(_where(file, fault) for fault in invalid.faults))
+    kind = "json" if file.suffix == ".json" else "yaml"
+    with service.client(url, key) as http:
+        answer = service.send(
+            http,
+            "POST",
+            f"/v1/policies/{version.policy}/versions",
+            content=file.read_bytes(),
+            headers={"Content-Type": f"application/{kind}"},
+        )
+    if as_json:
+        sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+        return
+    in_force = answer["in_force"]
+    until = f" until {in_force['until']}" if in_force["until"] else ""
+    name = f"{answer['policy']} {answer['version']}"
+    service.print_line(f"{name} is recorded as {answer['digest']}")
+    service.print_line(f"in force from {in_force['from']}{until}")

@@ -1,0 +1,91 @@
+"""A determination as a table that a person understands at a glance."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+Answer = Mapping[str, Any]
+
+_DECISIONS = {
+    "allow": ("ALLOW", "bold green"),
+    "allow_with_conditions": ("ALLOW WITH CONDITIONS", "bold yellow"),
+    "deny": ("DENY", "bold red"),
+}
+_STATUSES = {
+    "reached": "red",
+    "not_ruled_out": "yellow",
+    "ruled_out": "green",
+    "no_threshold": "dim",
+}
+_MET = {"yes": ("met", "green"), "no": ("NOT met", "red"), "unknown": ("not known", "yellow")}
+
+
+def determination_panel(answer: Answer) -> RenderableType:
+    """The decision, the level, threshold by threshold, what is in place, and on whose word."""
+    decision, style = _DECISIONS[answer["decision"]]
+    policy = answer["provenance"]["policy"]
+    head = Table.grid(padding=(0, 2))
+    head.add_row("decision", Text(decision, style=style))
+    head.add_row("level required", Text(answer["level"] or "none", style="bold"))
+    head.add_row("policy", f"{policy['name']} {policy['version'] or '(no version in force)'}")
+    head.add_row("digest", Text(policy["digest"] or "-", overflow="fold"))
+    head.add_row("decided at", answer["provenance"]["at"])
+    head.add_row("holds until", answer["valid_until"] or "nothing that time alone would change")
+    if answer["flags"]:
+        head.add_row("flags", ", ".join(answer["flags"]))
+    parts: list[RenderableType] = [head]
+    if answer["thresholds"]:
+        parts += [Text(), _thresholds(answer["thresholds"])]
+    if answer["standards"]:
+        parts += [Text(), _standards(answer["standards"])]
+    if reasons := [reason for reason in answer["reasons"] if reason["blocks"]]:
+        parts += [Text(), _reasons(reasons)]
+    title = f"[bold]{answer['model']}[/] · {answer['action']}"
+    return Panel(Group(*parts), title=title, title_align="left", expand=False, padding=(1, 2))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _thresholds(thresholds: Sequence[Answer]) -> Table:
+    table = _table("threshold", "status", "basis", "so it requires")
+    for threshold in thresholds:
+        status = threshold["status"]
+        requires = ", ".join(threshold["requires"]) if threshold["binds"] else "-"
+        flags = f" ({', '.join(threshold['flags'])})" if threshold["flags"] else ""
+        table.add_row(
+            threshold["id"],
+            Text(status.replace("_", " "), style=_STATUSES[status]),
+            (threshold["basis"] or "-") + flags,
+            requires or "-",
+        )
+    return table
+
+
+def _standards(standards: Sequence[Answer]) -> Table:
+    table = _table("required standard", "level", "in place", "missing")
+    for standard in standards:
+        met, style = _MET[standard["met"]]
+        missing = ", ".join(standard["missing"]) or "-"
+        table.add_row(standard["id"], standard["level"] or "-", Text(met, style=style), missing)
+    return table
+
+
+def _reasons(reasons: Sequence[Answer]) -> Table:
+    table = _table("why not", "clause")
+    for reason in reasons:
+        table.add_row(reason["message"], reason["clause"] or "-")
+    return table
+
+
+def print_determination(console: Console, answer: Answer) -> None:
+    """Print *answer* for a person."""
+    console.print(determination_panel(answer))

@@ -1,0 +1,92 @@
+"""Commands that speak to a running service over HTTP."""
+
+import json
+import sys
+from typing import Annotated, Any, NoReturn
+
+import httpx
+import typer
+from rich.console import Console
+
+from app.cli.render import print_determination
+
+ALLOWED, FAILED, USAGE, DENIED = 0, 1, 2, 3
+"""Exit codes of `determine`: for pipelines, anything but 0 means that it may not go ahead."""
+
+Url = Annotated[
+    str, typer.Option(envvar="ASLGATE_URL", help="Where the service is.")
+]
+Key = Annotated[
+    str | None, typer.Option(envvar="ASLGATE_API_KEY", help="The API key.", show_envvar=True)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+LOCAL = "http://127.0.0.1:8000"
+
+
+def fail(message: str, code: int = FAILED) -> NoReturn:
+    """Say what went wrong on standard error, and end."""
+    Console(stderr=True, highlight=False).print(f"aslgate: {message}", markup=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def client(url: str, key: str | None) -> httpx.Client:
+    """A client with the key; ends with a sentence where there is none."""
+    if not key:
+        fail("no API key: give --key or set ASLGATE_API_KEY", USAGE)
+    return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=10)
+
+
+def send(http: httpx.Client, method: str, path: str, **how: Any) -> dict[str, Any]:
+    """The answer's JSON object. Anything but a whole 2xx answer ends the command with a failure."""
+    try:
+        response = http.request(method, path, **how)
+        body = response.json()
+    except (httpx.HTTPError, ValueError) as error:
+        fail(f"no usable answer from {http.base_url}: {error or type(error).__name__}")
+    if not response.is_success or not isinstance(body, dict):
+        fail(_problem(body))
+    return body
+
+
+def _problem(body: Any) -> str:
+    if not isinstance(body, dict):
+        return "the service answered something that is not an object"
+    faults = [f"  {f['pointer'] or '/'}: {f['message']}" for f in body.get("errors") or []]
+    return "\n".join([str(body.get("detail", body)), *faults])
+
+
+def determine(
+    model: Annotated[str, typer.Argument(help="The model version, e.g. claude-opus-4@20250514.")],
+    action: Annotated[str, typer.Option(help="What is asked for, e.g. external-deployment.")],
+    policy: Annotated[str, typer.Option(help="The policy.")] = "anthropic-rsp",
+    at: Annotated[str | None, typer.Option(help="An instant in the past, RFC 3339.")] = None,
+    fail_on_deny: Annotated[
+        bool, typer.Option("--fail-on-deny", help="Exit with 3 for anything but allow.")
+    ] = False,
+    accept_conditions: Annotated[
+        bool, typer.Option("--accept-conditions", help="Let allow_with_conditions pass too.")
+    ] = False,
+    url: Url = LOCAL,
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Ask for a determination and record it. Exit code: 0 allow, 3 deny, others: no answer."""
+    if at is not None and fail_on_deny:
+        fail("--fail-on-deny is about now; leave out --at", USAGE)
+    body = {"model": model, "action": action, "policy": policy} | ({"at": at} if at else {})
+    with client(url, key) as http:
+        answer = send(http, "POST", "/v1/determinations", json=body)
+    if (answer.get("model"), answer.get("action")) != (model, action):
+        fail("the answer is about something else")
+    if as_json:
+        sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+    else:
+        print_determination(Console(), answer)
+    passes = {"allow", "allow_with_conditions"} if accept_conditions else {"allow"}
+    if fail_on_deny and answer.get("decision") not in passes:
+        raise typer.Exit(DENIED)
+
+
+def print_line(text: str) -> None:
+    """One plain line on standard output."""
+    sys.stdout.write(f"{text}\n")

@@ -1,0 +1,1 @@
+"""A policy version and the evidence give a determination. Pure, total, deterministic."""

@@ -1,0 +1,172 @@
+"""Everything that a caller can be told instead of an answer.
+
+A refusal is plain data and knows no transport: HTTP gives it a status in one table
+(`app/http/problems.py`), the command line gives it an exit code. A "no" is not a refusal: a
+determination that denies is an answer.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong in a document, and where.
+
+    `pointer` is an RFC 6901 JSON pointer into the document (`""`: the whole of it); `line` and
+    `column` count from 1 and are known only where the document was text with lines.
+    """
+
+    pointer: str
+    code: str
+    message: str
+    line: int | None = None
+    column: int | None = None
+
+
+class Refusal(Exception):
+    """The root of everything a caller can be told; `str()` of it is one plain sentence."""
+
+
+@dataclass(eq=False)
+class InvalidDocument(Refusal):
+    """The document was read, and does not say what it must. Every fault is listed at once."""
+
+    faults: tuple[Fault, ...]
+
+    def __str__(self) -> str:
+        more = f" (and {len(self.faults) - 1} more)" if len(self.faults) > 1 else ""
+        first = self.faults[0]
+        return f"{first.pointer or 'document'}: {first.message}{more}"
+
+
+@dataclass(eq=False)
+class UndecodableDocument(InvalidDocument):
+    """The bytes are not the JSON or YAML that we accept, so nothing further could be checked."""
+
+
+@dataclass(eq=False)
+class DocumentTooLarge(Refusal):
+    """More bytes than we read of such a document."""
+
+    limit_bytes: int
+
+    def __str__(self) -> str:
+        return f"the document is larger than {self.limit_bytes} bytes"
+
+
+@dataclass(eq=False)
+class DocumentTooSlow(Refusal):
+    """The body did not arrive in time."""
+
+    limit_seconds: float
+
+    def __str__(self) -> str:
+        return f"the body did not arrive within {self.limit_seconds:g} s"
+
+
+@dataclass(eq=False)
+class UnsupportedMediaType(Refusal):
+    """The body's type is not one that this operation reads."""
+
+    accepted: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"send the body as {' or '.join(self.accepted)}"
+
+
+@dataclass(eq=False)
+class InvalidParameter(Refusal):
+    """A header or a query or path parameter has a value that cannot be used."""
+
+    name: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"`{self.name}`: {self.message}"
+
+
+@dataclass(eq=False)
+class Unauthenticated(Refusal):
+    """No valid credential came with the request."""
+
+    def __str__(self) -> str:
+        return "a valid API key is needed: send `Authorization: Bearer <key>`"
+
+
+@dataclass(eq=False)
+class Forbidden(Refusal):
+    """The caller is known, and lacks the permission."""
+
+    permission: str
+
+    def __str__(self) -> str:
+        return f"this key lacks the permission `{self.permission}`"
+
+
+@dataclass(eq=False)
+class NotFound(Refusal):
+    """Nothing of that kind is recorded under that name."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"no {self.kind} `{self.name}` is recorded"
+
+
+@dataclass(eq=False)
+class NoPolicyInForce(Refusal):
+    """No recorded version of the policy was in force at that instant."""
+
+    policy: str
+    at: str
+
+    def __str__(self) -> str:
+        return f"no recorded version of `{self.policy}` was in force at {self.at}"
+
+
+@dataclass(eq=False)
+class AlreadyRecorded(Refusal):
+    """Something else is recorded under that name, and recorded things do not change."""
+
+    kind: str
+    name: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} `{self.name}` is already recorded: {self.message}"
+
+
+@dataclass(eq=False)
+class IdempotencyKeyReused(Refusal):
+    """The same Idempotency-Key came before, with another request."""
+
+    def __str__(self) -> str:
+        return "this Idempotency-Key was used for another request; use a new one"
+
+
+@dataclass(eq=False)
+class DeterminationSuperseded(Refusal):
+    """The recorded answer to this key has lapsed, or what it rested on has moved since."""
+
+    determination: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"`{self.determination}` no longer answers: {self.message}; ask again with a new key"
+
+
+@dataclass(eq=False)
+class Unavailable(Refusal):
+    """We cannot decide or record now. Nothing is acknowledged; ask again.
+
+    `reason` is a stable word: `queue-full`, `database`, `outcome-unknown`, `contention`, `stopping`.
+    `outcome-unknown` means that the record may or may not be there: repeat it with the same
+    Idempotency-Key to learn which.
+    """
+
+    reason: str
+    message: str
+
+    def __str__(self) -> str:
+        return self.message

@@ -1,0 +1,1 @@
+"""The API: one router a resource. A route says who may, what comes in, what goes out."""

@@ -1,0 +1,71 @@
+"""Who calls: a bearer API key, checked on every request, and what it may do."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import structlog
+from fastapi import Request
+from fastapi.params import Depends
+
+from app.errors import Forbidden, Unauthenticated
+from app.http.bodies import IdempotencyKeyOf
+from app.http.permissions import Permission, permits
+from app.operations.context import Context
+from app.storage.keys import Credential
+from app.storage.store import Store
+
+
+def store_of(request: Request) -> Store:
+    """The store that the application was built with."""
+    store: Store = request.app.state.store
+    return store
+
+
+def now() -> datetime:
+    """The server's time: what a request is decided at, unless it asks for an earlier instant."""
+    return datetime.now(UTC)
+
+
+async def _caller(request: Request) -> Credential:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Unauthenticated
+    credential = await store_of(request).authenticate(key.strip(), now())
+    if credential is None:
+        raise Unauthenticated
+    structlog.contextvars.bind_contextvars(actor=credential.id)
+    return credential
+
+
+Caller = Annotated[Credential, Depends(_caller)]
+
+
+def needs(permission: Permission) -> Any:
+    """A dependency that lets the request through if the caller has *permission*."""
+
+    async def check(caller: Caller) -> None:
+        if not permits(frozenset(caller.roles), permission):
+            raise Forbidden(permission.value)
+
+    check.permission = permission  # type: ignore[attr-defined]
+    return Depends(check)
+
+
+def permission_of(dependency: Callable[..., Any] | None) -> Permission | None:
+    """The permission that a dependency made by `needs` asks for."""
+    return getattr(dependency, "permission", None)
+
+
+async def _context(request: Request, caller: Caller, key_of: IdempotencyKeyOf) -> Context:
+    return Context(store_of(request), caller.id, now(), await key_of(caller.id))
+
+
+async def _reading(request: Request, caller: Caller) -> Context:
+    return Context(store_of(request), caller.id, now())
+
+
+Recording = Annotated[Context, Depends(_context)]
+"""The context of a request that records something, with its idempotency key."""
+Reading = Annotated[Context, Depends(_reading)]
+"""The context of a request that records nothing."""

@@ -1,0 +1,200 @@
+"""`/v1/determinations` and `/v1/simulations`: ask, ask many, read, list."""
+
+import base64
+import binascii
+from typing import Annotated, Any, Final, Literal
+
+import orjson
+from fastapi import APIRouter, Query, Request
+from pydantic import Field
+from starlette.responses import JSONResponse, Response
+
+from app.errors import InvalidParameter, NotFound
+from app.http.bodies import body_of, recorded_response, takes, with_position
+from app.http.callers import Reading, Recording, needs
+from app.http.documents import (
+    DeterminationBatch,
+    DeterminationPage,
+    RecordedDetermination,
+    SimulatedDetermination,
+    answers,
+)
+from app.http.permissions import Permission
+from app.http.problems import NOT_ALLOWED, problem_response
+from app.ledger.entry import Kind
+from app.operations.determine import Asked, determine
+from app.operations.simulate import Simulated, simulate
+from app.storage.ledger import Appended, Recorded
+from app.vocabulary import Decision, Document
+
+router = APIRouter(prefix="/v1", tags=["determinations"])
+
+DOCUMENT_TYPE: Final = "application/vnd.aslgate.determination+json"
+"""Accept this to be given the recorded bytes alone, exactly as they were hashed."""
+
+MAX_BATCH: Final = 1000
+PAGE: Final = 50
+MAX_PAGE: Final = 200
+
+
+class AskedMany(Document):
+    """Up to 1,000 questions; all are answered in one durable commit, or none is."""
+
+    determinations: Annotated[tuple[Asked, ...], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+@router.post(
+    "/determinations",
+    status_code=201,
+    dependencies=[needs(Permission.DETERMINE)],
+    openapi_extra=takes(Asked),
+    responses=answers(
+        201, RecordedDetermination, "Decided and recorded, whatever it says", 409, 413, 415, 422
+    ),
+)
+async def make_determination(
+    context: Recording,
+    asked: Asked = body_of(Asked),
+    enforce: bool = Query(
+        False, description="Answer 403 to anything but `allow`, for callers that read the status"
+    ),
+    accept_conditions: bool = Query(
+        False, description="With `enforce`: let `allow_with_conditions` pass too"
+    ),
+) -> Response:
+    """Decide what the policy requires of the model and whether the action may go ahead.
+
+    A "no" is an answer: 201 whatever it says, unless `enforce=true`.
+    """
+    if enforce and (asked.at is not None or asked.known_at is not None):
+        message = "an enforced answer is about now; leave out `at` and `known_at`"
+        raise InvalidParameter("enforce", message)
+    appended = await determine(context, [asked])
+    record = appended.records[0]
+    location = f"/v1/determinations/{record.subject}"
+    if enforce and not _may_pass(record, accept_conditions):
+        return _not_allowed(record, location, appended.replayed)
+    return recorded_response(record, status=201, location=location, replayed=appended.replayed)
+
+
+def _may_pass(record: Recorded, accept_conditions: bool) -> bool:
+    decision = Decision(orjson.loads(record.document)["decision"])
+    return decision is Decision.ALLOW or (
+        accept_conditions and decision is Decision.ALLOW_WITH_CONDITIONS
+    )
+
+
+def _not_allowed(record: Recorded, location: str, replayed: bool) -> Response:
+    document = orjson.loads(with_position(record.document, record.position))
+    blocking = [reason["message"] for reason in document["reasons"] if reason["blocks"]]
+    detail = "; ".join(blocking) or f"the decision is {document['decision']}"
+    headers = {"Location": location, "Cache-Control": "no-store"}
+    if replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return problem_response(NOT_ALLOWED, detail, headers, determination=document)
+
+
+@router.post(
+    "/determinations/batch",
+    status_code=201,
+    dependencies=[needs(Permission.DETERMINE)],
+    openapi_extra=takes(AskedMany),
+    responses=answers(201, DeterminationBatch, "All decided and recorded", 409, 413, 415, 422),
+)
+async def make_determinations(
+    context: Recording, asked: AskedMany = body_of(AskedMany)
+) -> Response:
+    """Decide up to 1,000 questions in one durable commit; an answer for each, in their order."""
+    appended = await determine(context, asked.determinations)
+    headers = {
+        "Cache-Control": "no-store",
+        "Location": f"/v1/determinations?after={_cursor_before(appended)}&limit={MAX_PAGE}",
+    }
+    if appended.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return Response(_list(appended.records, b"}"), 201, headers, "application/json")
+
+
+def _list(records: Any, ending: bytes) -> bytes:
+    documents = b",".join(with_position(r.document, r.position) for r in records)
+    return b'{"determinations":[' + documents + b"]" + ending
+
+
+@router.get(
+    "/determinations/{id}",
+    dependencies=[needs(Permission.READ)],
+    responses=answers(200, RecordedDetermination, "The determination", 404),
+)
+async def read_determination(id: str, request: Request, context: Reading) -> Response:
+    """The determination as it was answered; with `Accept: application/vnd.aslgate.determination+json`
+    the recorded bytes alone.
+    """
+    record = await context.store.record(id)
+    if record is None or record.kind is not Kind.DETERMINATION:
+        raise NotFound("determination", id)
+    if DOCUMENT_TYPE in request.headers.get("accept", ""):
+        return Response(record.document, 200, {"Cache-Control": "no-store"}, DOCUMENT_TYPE)
+    return recorded_response(record, status=200)
+
+
+@router.get(
+    "/determinations",
+    dependencies=[needs(Permission.READ)],
+    responses=answers(200, DeterminationPage, "A page, newest first", 422),
+)
+async def list_determinations(
+    context: Reading,
+    model: str | None = None,
+    action: str | None = None,
+    decision: Literal["allow", "allow_with_conditions", "deny"] | None = None,
+    policy: str | None = None,
+    after: str | None = Query(None, description="The `next` of the page before"),
+    limit: int = Query(PAGE, ge=1, le=MAX_PAGE),
+) -> Response:
+    """Recorded determinations, newest first, by page."""
+    before = None if after is None else _read_cursor(after)
+    records = await context.store.determinations(
+        model=model, action=action, decision=decision, policy=policy, before=before, limit=limit + 1
+    )
+    page = records[:limit]
+    more = len(records) > limit
+    cursor = f'"{_cursor(page[-1].position.index)}"' if more else "null"
+    body = _list(page, f',"next":{cursor}}}'.encode())
+    return Response(body, 200, {"Cache-Control": "no-store"}, "application/json")
+
+
+def _cursor(index: int) -> str:
+    return base64.urlsafe_b64encode(f"v1:{index}".encode()).decode().rstrip("=")
+
+
+def _cursor_before(appended: Appended) -> str:
+    """The cursor whose page begins with the newest of these records."""
+    return _cursor(appended.records[-1].position.index + 1)
+
+
+def _read_cursor(cursor: str) -> int:
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        text = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
+        version, _, index = text.partition(":")
+        if version == "v1" and index.isdecimal() and len(index) < 19:
+            return int(index)
+    except (UnicodeError, binascii.Error):
+        pass
+    raise InvalidParameter("after", "is not a cursor that this service gave")
+
+
+@router.post(
+    "/simulations",
+    tags=["simulations"],
+    dependencies=[needs(Permission.SIMULATE)],
+    openapi_extra=takes(Simulated),
+    responses=answers(
+        200, SimulatedDetermination, "Decided, and recorded nowhere", 404, 413, 415, 422
+    ),
+)
+async def make_simulation(
+    context: Reading, simulated: Simulated = body_of(Simulated)
+) -> JSONResponse:
+    """What would be said on evidence given here. It is recorded nowhere, and says so."""
+    return JSONResponse(await simulate(context, simulated), headers={"Cache-Control": "no-store"})

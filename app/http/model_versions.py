@@ -1,0 +1,82 @@
+"""`/v1/models`: register and read a model version, and its latest determination.
+
+A model's name may hold slashes, and its last segment holds the `@`; so no name ends like a route.
+"""
+
+from datetime import datetime
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from app.assessment.assessment import ModelVersion
+from app.canonical import digest
+from app.errors import NotFound
+from app.http.bodies import body_of, recorded_response, takes, unchanged
+from app.http.callers import Reading, Recording, needs
+from app.http.documents import RecordedDetermination, RecordedModelVersion, answers
+from app.http.permissions import Permission
+from app.operations.record_evidence import register_model
+from app.vocabulary import write_instant
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+@router.post(
+    "",
+    status_code=201,
+    dependencies=[needs(Permission.REGISTER_MODELS)],
+    openapi_extra=takes(ModelVersion),
+    responses=answers(201, RecordedModelVersion, "Registered", 409, 413, 415, 422),
+)
+async def register_model_version(
+    context: Recording, model: ModelVersion = body_of(ModelVersion)
+) -> Response:
+    """Register a model version. The same body again gives the same answer."""
+    record, replayed = await register_model(context, model)
+    location = f"/v1/models/{model.model}"
+    return recorded_response(record, status=201, location=location, replayed=replayed)
+
+
+@router.get(
+    "/{model:path}/determination",
+    dependencies=[needs(Permission.READ)],
+    responses=answers(200, RecordedDetermination, "The latest determination", 404),
+)
+async def read_latest_determination(
+    model: str,
+    context: Reading,
+    action: str = Query(description="The action that was asked for"),
+    policy: str | None = Query(None, description="Only of this policy"),
+) -> Response:
+    """The determination that speaks for the latest instant.
+
+    `Determination-Expired` says when it stopped holding, where time has passed its `valid_until`.
+    """
+    found = await context.store.latest_determination(model, action, policy)
+    if found is None:
+        raise NotFound("determination", f"{action} of {model}")
+    record, valid_until = found
+    response = recorded_response(record, status=200)
+    _say_expired(response, valid_until, context.now)
+    return response
+
+
+def _say_expired(response: Response, valid_until: datetime | None, now: datetime) -> None:
+    if valid_until is not None and valid_until <= now:
+        response.headers["Determination-Expired"] = write_instant(valid_until)
+
+
+@router.get(
+    "/{model:path}",
+    dependencies=[needs(Permission.READ)],
+    responses=answers(200, RecordedModelVersion, "The model version", 304, 404),
+)
+async def read_model_version(model: str, request: Request, context: Reading) -> Response:
+    """The model version as it was registered."""
+    known = await context.store.known_model(model)
+    if known.recorded is None:
+        raise NotFound("model", model)
+    etag = f'"{digest(known.recorded.document)}"'
+    if unchanged(request, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    return recorded_response(known.recorded, status=200)

@@ -1,0 +1,144 @@
+"""What operators see: one JSON log line a request with its id, and Prometheus metrics."""
+
+import logging
+import re
+import time
+from collections.abc import Iterable, MutableMapping
+from typing import Any, Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils import uuid7
+
+from app.storage.ledger import Ledger
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+def configure_logging() -> None:
+    """Structured JSON on standard output, one line an event; uvicorn's own lines included."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                # ASCII only, so that nothing that a caller sent can break or colour a line.
+                structlog.processors.JSONRenderer(ensure_ascii=True, sort_keys=True),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = name != "uvicorn.access"
+
+
+class Metrics:
+    """What `/metrics` shows. One registry an application, so that two can live in one process."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "aslgate_requests", "Requests answered", ["route", "method", "status"],
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "aslgate_request_seconds", "Time to answer", ["route"], registry=self.registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+        )
+        self.registry.register(_LedgerMetrics(ledger))
+
+
+class _LedgerMetrics(Collector):
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterable[Metric]:
+        ledger = self._ledger
+        for name, text, value in (
+            ("aslgate_ledger_size", "Entries in the ledger, as last committed here", ledger.size),
+            ("aslgate_append_queue", "Requests waiting for the next commit", ledger.queued),
+            ("aslgate_append_batches", "Commits so far", ledger.batches),
+            ("aslgate_append_requests", "Requests committed so far", ledger.committed),
+        ):
+            metric = GaugeMetricFamily(name, text)
+            metric.add_metric([], value)
+            yield metric
+
+
+class Observed:
+    """ASGI middleware: a request id, one log line, and the metrics of every request."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._log = structlog.get_logger("aslgate.request")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and say afterwards what became of it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        status = 0
+        begun = time.monotonic()
+
+        async def observed_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed_send)
+        finally:
+            seconds = time.monotonic() - begun
+            self._say(scope, status, seconds)
+
+    def _say(self, scope: MutableMapping[str, Any], status: int, seconds: float) -> None:
+        # The route's template, never the path: a path would make a metric for every model.
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self._metrics.requests.labels(route, scope["method"], str(status or 499)).inc()
+        self._metrics.seconds.labels(route).observe(seconds)
+        if route in ("/healthz", "/readyz", "/metrics") and status == 200:
+            return
+        refusal = scope.get("state", {}).get("refusal")
+        self._log.info(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            route=route,
+            status=status,
+            seconds=round(seconds, 6),
+            **({} if refusal is None else {"refusal": type(refusal).__name__}),
+        )
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's `X-Request-Id` where it is a plain word, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value.decode())
+    return f"req_{uuid7().hex}"

@@ -1,0 +1,49 @@
+"""Who may do what: one table, role by permission.
+
+Every route names its permission (`needs`), and `app.main` refuses to start with one that does not.
+"""
+
+from enum import Enum
+from typing import Final
+
+
+class Permission(Enum):
+    """What a caller may be allowed to do."""
+
+    READ = "read"
+    RECORD_POLICIES = "policies:record"
+    REGISTER_MODELS = "models:register"
+    RECORD_ASSESSMENTS = "assessments:record"
+    WITHDRAW_ASSESSMENTS = "assessments:withdraw"
+    RECORD_SAFEGUARDS = "safeguards:record"
+    SIGN_OFF = "sign-offs:record"
+    DETERMINE = "determinations:make"
+    SIMULATE = "simulations:run"
+
+
+ROLES: Final = {
+    "admin": frozenset(Permission),
+    "policy-author": frozenset(
+        {Permission.READ, Permission.RECORD_POLICIES, Permission.SIMULATE}
+    ),
+    "assessor": frozenset(
+        {
+            Permission.READ,
+            Permission.REGISTER_MODELS,
+            Permission.RECORD_ASSESSMENTS,
+            Permission.WITHDRAW_ASSESSMENTS,
+            Permission.SIMULATE,
+        }
+    ),
+    "safeguards-owner": frozenset({Permission.READ, Permission.RECORD_SAFEGUARDS}),
+    "approver": frozenset({Permission.READ, Permission.SIGN_OFF}),
+    "orchestrator": frozenset({Permission.READ, Permission.DETERMINE}),
+    "registry": frozenset({Permission.READ, Permission.REGISTER_MODELS}),
+    "reader": frozenset({Permission.READ, Permission.SIMULATE}),
+}
+"""A key holds roles; it may do what any of them may."""
+
+
+def permits(roles: frozenset[str], permission: Permission) -> bool:
+    """Whether any of *roles* carries *permission*. A role that we do not know carries none."""
+    return any(permission in ROLES.get(role, frozenset()) for role in roles)

@@ -1,0 +1,124 @@
+"""Refusals as RFC 9457 problem details: one table from what we refuse to how HTTP says it."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final, NamedTuple
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.errors import (
+    AlreadyRecorded,
+    DeterminationSuperseded,
+    DocumentTooLarge,
+    DocumentTooSlow,
+    Forbidden,
+    IdempotencyKeyReused,
+    InvalidDocument,
+    InvalidParameter,
+    NoPolicyInForce,
+    NotFound,
+    Refusal,
+    Unauthenticated,
+    Unavailable,
+    UndecodableDocument,
+    UnsupportedMediaType,
+)
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+class Problem(NamedTuple):
+    """The status and the name of a problem; its `type` is `urn:aslgate:problem:<name>`."""
+
+    status: int
+    name: str
+    title: str
+
+
+PROBLEMS: Final[Mapping[type[Refusal], Problem]] = {
+    UndecodableDocument: Problem(400, "undecodable-document", "The document cannot be read"),
+    InvalidDocument: Problem(422, "invalid-document", "The document does not say what it must"),
+    DocumentTooLarge: Problem(413, "document-too-large", "The document is too large"),
+    DocumentTooSlow: Problem(408, "document-too-slow", "The body did not arrive in time"),
+    UnsupportedMediaType: Problem(415, "unsupported-media-type", "The body has another type"),
+    InvalidParameter: Problem(422, "invalid-parameter", "A parameter cannot be used"),
+    Unauthenticated: Problem(401, "unauthenticated", "A valid API key is needed"),
+    Forbidden: Problem(403, "forbidden", "The key lacks a permission"),
+    NotFound: Problem(404, "not-found", "Nothing is recorded under that name"),
+    NoPolicyInForce: Problem(404, "no-policy-in-force", "No version was in force"),
+    AlreadyRecorded: Problem(409, "already-recorded", "Something else has that name"),
+    IdempotencyKeyReused: Problem(422, "idempotency-key-reused", "The key has another request"),
+    DeterminationSuperseded: Problem(
+        409, "determination-superseded", "The recorded answer no longer answers"
+    ),
+    Unavailable: Problem(503, "unavailable", "Not decidable now; ask again"),
+}
+
+NOT_ALLOWED: Final = Problem(403, "not-allowed", "The action is not allowed")
+"""What `enforce=true` answers to anything but `allow`; the determination is inside."""
+INTERNAL: Final = Problem(500, "internal", "Something went wrong here")
+
+
+def problem_response(
+    problem: Problem, detail: str, headers: Mapping[str, str] | None = None, **more: Any
+) -> Response:
+    """A problem document; *more* are its extension members."""
+    body = {
+        "type": f"urn:aslgate:problem:{problem.name}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": detail,
+        **more,
+    }
+    return Response(orjson.dumps(body), problem.status, headers, MEDIA_TYPE)
+
+
+def refusal_response(refusal: Refusal) -> Response:
+    """The problem document of *refusal*."""
+    headers = {}
+    more: dict[str, Any] = {}
+    if isinstance(refusal, InvalidDocument):
+        more["errors"] = [
+            {name: value for name, value in asdict(fault).items() if value is not None}
+            for fault in refusal.faults
+        ]
+    elif isinstance(refusal, Unavailable):
+        more["reason"] = refusal.reason
+        # Spread the retries, so that those who waited together do not come back together.
+        headers["Retry-After"] = str(random.randint(1, 5))  # noqa: S311
+    elif isinstance(refusal, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    elif isinstance(refusal, InvalidParameter):
+        more["parameter"] = refusal.name
+    return problem_response(PROBLEMS[type(refusal)], str(refusal), headers, **more)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every refusal, every HTTP error and every failure of ours as a problem document."""
+
+    async def refused(request: Request, refusal: Exception) -> Response:
+        assert isinstance(refusal, Refusal)
+        request.state.refusal = refusal
+        return refusal_response(refusal)
+
+    async def http_error(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        name = {404: "no-such-path", 405: "method-not-allowed"}.get(error.status_code, "http")
+        problem = Problem(error.status_code, name, str(error.detail))
+        return problem_response(problem, str(error.detail), error.headers)
+
+    async def failed(request: Request, error: Exception) -> Response:
+        # The caller gets a constant text and the request's id; what went wrong is in the log.
+        request_id = getattr(request.state, "request_id", None)
+        structlog.get_logger().error("request failed", exc_info=error)
+        detail = "the fault is on our side and is logged under this request id"
+        return problem_response(INTERNAL, detail, request_id=request_id)
+
+    app.add_exception_handler(Refusal, refused)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(Exception, failed)

@@ -1,0 +1,136 @@
+"""The application: everything is built here, in order."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic.json_schema import models_json_schema
+from starlette.types import Scope
+
+from app.determination.record import ENGINE_VERSION
+from app.errors import Refusal
+from app.http import determinations, evidence, health, model_versions, policies, problems
+from app.http.bodies import BODIES
+from app.http.callers import permission_of
+from app.http.documents import ProblemDetails
+from app.http.guard import Guard
+from app.http.observability import Metrics, Observed
+from app.http.permissions import Permission
+from app.policy.version import PolicyVersion
+from app.settings import Settings
+from app.storage.store import Store
+
+OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
+"""The only routes that need no permission."""
+
+_DESCRIPTION = """
+What protection level does this model require under the policy in force, is it in place, and may
+this action go ahead? Each answer is recorded for good, with the policy version, the evidence and
+the engine that produced it.
+"""
+
+
+def create_app(settings: Settings, store: Store) -> FastAPI:
+    """The service over *store*, which is opened when it starts and closed when it stops."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await store.open()
+        try:
+            yield
+        finally:
+            await store.close()
+
+    app = FastAPI(
+        title="aslgate",
+        version=ENGINE_VERSION,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    app.state.store = store
+    app.state.metrics = Metrics(store.ledger)
+    problems.install(app)
+    for router in (
+        policies.router,
+        policies.schemas,
+        model_versions.router,
+        evidence.router,
+        determinations.router,
+        health.router,
+    ):
+        app.include_router(router)
+    _refuse_routes_without_permission(app)
+    app.add_middleware(
+        Guard,
+        max_body_bytes=settings.max_body_bytes,
+        body_seconds=settings.body_seconds,
+        on_refusal=_refused_early,
+    )
+    app.add_middleware(Observed, metrics=app.state.metrics)
+    app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _refused_early(
+    refusal: Refusal, _: Scope
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """A refusal that came before any route: the body was too large or too slow."""
+    response = problems.refusal_response(refusal)
+    return response.status_code, list(response.raw_headers), bytes(response.body)
+
+
+def permission_of_route(route: APIRoute) -> Permission | None:
+    """The permission that the route needs; `None` where it names none."""
+    found = (permission_of(dependency.dependency) for dependency in route.dependencies)
+    return next((permission for permission in found if permission is not None), None)
+
+
+def _refuse_routes_without_permission(app: FastAPI) -> None:
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.path not in OPEN:
+            assert permission_of_route(route) is not None, f"{route.path} names no permission"
+
+
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document; the bodies that routes read themselves are added to its components."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+        )
+        kinds = [*BODIES.values(), PolicyVersion, ProblemDetails]
+        _, bodies = models_json_schema(
+            [(kind, "validation") for kind in kinds],
+            ref_template="#/components/schemas/{model}",
+        )
+        components = document.setdefault("components", {})
+        components["schemas"] = dict(
+            sorted((components.get("schemas", {}) | bodies["$defs"]).items())
+        )
+        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"key": []}]
+        for path in OPEN:
+            document["paths"][path]["get"]["security"] = []
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def operations(app: FastAPI) -> list[str]:
+    """One line an operation: method, path, the permission that it needs, its name."""
+    lines = []
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            permission = permission_of_route(route)
+            needs = "-" if permission is None else permission.value
+            for method in sorted(route.methods):
+                lines.append(f"{method:5} {route.path:45} {needs:22} {route.name}")
+    return sorted(lines, key=lambda line: line.split()[1])
+
+

@@ -1,0 +1,176 @@
+"""Determine: decide on what is recorded, and record the answer before it is given."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from app.determination.changes import changes
+from app.determination.decide import Question, decide
+from app.determination.record import (
+    ENGINE_VERSION,
+    SEMANTICS,
+    Determination,
+    Engine,
+    EvidenceNamed,
+    PolicyNamed,
+    Provenance,
+    determination_document,
+)
+from app.errors import DeterminationSuperseded, Fault, InvalidDocument, Unavailable
+from app.ledger.entry import Kind
+from app.operations.context import ATTEMPTS, Context, new_id
+from app.policy.timeline import PolicyInForce, in_force_at
+from app.storage.ledger import Appended, DeterminationRow, Draft, Moment, Stale
+from app.storage.store import Snapshot, model_stream, policy_stream
+from app.vocabulary import Document, Instant, Integer, ModelRef, Slug, read_instant
+
+
+class Asked(Document):
+    """May this action go ahead on this model version, under this policy?
+
+    `at` asks for an instant in the past, `known_at` for what was known when the ledger had that
+    size. Without them it is asked for now, with all that is known.
+    """
+
+    model: ModelRef
+    action: Slug
+    policy: Slug
+    at: Instant | None = None
+    known_at: Integer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A determination that is ready to be recorded."""
+
+    asked: Asked
+    at: datetime
+    snapshot: Snapshot
+    policy: PolicyInForce | None
+    determination: Determination
+
+
+async def determine(context: Context, asked: Sequence[Asked]) -> Appended:
+    """Decide each of *asked*, and record all answers in one durable commit, in that order.
+
+    Unknown names are recorded denials. Raises `InvalidDocument` for an instant or a ledger size
+    that lies in the future, `DeterminationSuperseded` where the idempotency key's recorded answer
+    no longer answers, `Unavailable` where it cannot be recorded now.
+    """
+    faults = [fault for i, one in enumerate(asked) for fault in _in_the_future(context, one, i)]
+    if faults:
+        raise InvalidDocument(tuple(f for f in faults))
+    for _ in range(ATTEMPTS):
+        decided = [await _decide(context, one) for one in asked]
+        try:
+            appended = await context.store.ledger.append(
+                [_draft(context, one) for one in decided],
+                actor=context.actor,
+                rests_on={
+                    stream: version
+                    for one in decided
+                    if one.asked.known_at is None
+                    for stream, version in one.snapshot.streams.items()
+                },
+                touches=(),
+                key=context.key,
+            )
+        except Stale as stale:
+            context.store.forget(stale.moved)
+            continue
+        if appended.replayed:
+            await _refuse_superseded(context, appended)
+        return appended
+    raise Unavailable("contention", "the evidence is moving; ask again")
+
+
+def _in_the_future(context: Context, asked: Asked, position: int) -> list[Fault]:
+    del position
+    if asked.at is not None and asked.at > context.now:
+        message = "lies in the future: a determination is made of what is, a simulation of what may"
+        return [Fault("/at", "in-the-future", message)]
+    if asked.known_at is not None and asked.known_at < 0:
+        return [Fault("/known_at", "in-the-future", "must be a ledger size, 0 or more")]
+    return []
+
+
+async def _decide(context: Context, asked: Asked) -> Decided:
+    at = asked.at or context.now
+    snapshot = await context.store.snapshot(asked.model, asked.policy, asked.known_at)
+    if asked.known_at is not None and asked.known_at > snapshot.size:
+        message = f"the ledger holds {snapshot.size} entries"
+        raise InvalidDocument((Fault("/known_at", "in-the-future", message),))
+    policy = in_force_at(snapshot.timeline, at)
+    question = Question(asked.model, asked.action, asked.policy, at)
+    determination = decide(question, policy, snapshot.model, snapshot.evidence)
+    return Decided(asked, at, snapshot, policy, determination)
+
+
+def _draft(context: Context, decided: Decided) -> Draft:
+    id = new_id("det")
+    asked, determination = decided.asked, decided.determination
+    version = decided.policy.version.version if decided.policy else None
+    digest = decided.policy.digest if decided.policy else None
+
+    def build(moment: Moment) -> bytes:
+        provenance = Provenance(
+            policy=PolicyNamed(name=asked.policy, version=version, digest=digest),
+            evidence=tuple(
+                EvidenceNamed(id=id, digest=digest)
+                for id, digest in decided.snapshot.evidence.names()
+            ),
+            engine=Engine(version=ENGINE_VERSION, semantics=SEMANTICS),
+            at=decided.at,
+            known_at=moment.index if asked.known_at is None else asked.known_at,
+            actor=context.actor,
+        )
+
+        def document(changed: Mapping[str, Any] | None) -> bytes:
+            return determination_document(
+                determination,
+                id=id,
+                model=asked.model,
+                action=asked.action,
+                provenance=provenance,
+                changed=changed,
+            )
+
+        if moment.previous is None or asked.known_at is not None:
+            return document(None)
+        return document(changes(orjson.loads(moment.previous), orjson.loads(document(None))))
+
+    row = DeterminationRow(
+        id=id,
+        model=asked.model,
+        action=asked.action,
+        policy=asked.policy,
+        policy_version=version,
+        policy_digest=digest,
+        decision=determination.decision,
+        level=determination.level,
+        at=decided.at,
+        valid_until=determination.valid_until,
+        as_known=asked.known_at is not None,
+    )
+    return Draft(Kind.DETERMINATION, id, row, build)
+
+
+async def _refuse_superseded(context: Context, appended: Appended) -> None:
+    """An old allow never comes back unmarked: it lapses, and falls with what it rested on."""
+    for record in appended.records:
+        document = orjson.loads(record.document)
+        provenance = document["provenance"]
+        if document["valid_until"] and read_instant(document["valid_until"]) <= context.now:
+            lapsed = f"it held until {document['valid_until']}"
+            raise DeterminationSuperseded(record.subject, lapsed)
+        streams = (
+            model_stream(document["model"]),
+            policy_stream(provenance["policy"]["name"]),
+        )
+        versions = await context.store.streams(streams)
+        if any(version > provenance["known_at"] for version in versions.values()):
+            moved = "the policy or the evidence has moved since"
+            raise DeterminationSuperseded(record.subject, moved)

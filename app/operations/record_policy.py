@@ -1,0 +1,79 @@
+"""Record a policy version, once and for all."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from app.canonical import digest
+from app.errors import AlreadyRecorded, Fault, InvalidDocument, Unavailable
+from app.ledger.entry import Kind
+from app.operations.context import ATTEMPTS, Context
+from app.policy.language import canonical_policy, read_policy
+from app.policy.timeline import PolicyInForce
+from app.policy.version import PolicyVersion
+from app.storage.ledger import Draft, PolicyVersionRow, Stale
+from app.storage.store import RecordedPolicy, policy_stream
+from app.vocabulary import write_instant
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRecorded:
+    """A recorded version, and when it is in force as far as is recorded now."""
+
+    recorded: RecordedPolicy
+    in_force: PolicyInForce
+    replayed: bool
+
+
+async def record_policy(
+    context: Context, policy: str, text: bytes, media: Literal["yaml", "json"]
+) -> PolicyRecorded:
+    """Record the version that *text* says.
+
+    The same version again gives the same answer. Raises `InvalidDocument` with every fault,
+    `AlreadyRecorded` where another document has its label or its effective date.
+    """
+    version = read_policy(text, media)
+    if version.policy != policy:
+        message = f"must be `{policy}`, the policy that the path names"
+        raise InvalidDocument((Fault("/policy", "other-policy", message),))
+    document = canonical_policy(version)
+    identity = digest(document)
+    for _ in range(ATTEMPTS):
+        known = await context.store.policies(policy)
+        for recorded in known.versions:
+            if recorded.digest == identity:
+                return PolicyRecorded(recorded, known.in_force(identity), replayed=True)
+            _refuse_a_clash(version, identity, recorded)
+        try:
+            await context.store.ledger.append(
+                [
+                    Draft(
+                        Kind.POLICY_VERSION,
+                        identity,
+                        PolicyVersionRow(policy, version.version, identity, version.effective),
+                        lambda _: document,
+                    )
+                ],
+                actor=context.actor,
+                rests_on={policy_stream(policy): known.stream},
+                touches=(policy_stream(policy),),
+                key=context.key,
+            )
+        except Stale:
+            continue
+        known = await context.store.policies(policy)
+        (recorded,) = (r for r in known.versions if r.digest == identity)
+        return PolicyRecorded(recorded, known.in_force(identity), replayed=False)
+    raise Unavailable("contention", "other versions of this policy are being recorded; ask again")
+
+
+def _refuse_a_clash(version: PolicyVersion, identity: str, recorded: RecordedPolicy) -> None:
+    other = recorded.version
+    name = f"{version.policy} {version.version}"
+    if other.version == version.version:
+        message = f"under other bytes, {recorded.digest}; these are {identity}"
+        raise AlreadyRecorded("policy version", name, message)
+    if other.effective == version.effective:
+        at = write_instant(version.effective)
+        message = f"version {other.version} takes effect at the same instant, {at}"
+        raise AlreadyRecorded("effective date of", name, message)

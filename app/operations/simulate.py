@@ -1,0 +1,131 @@
+"""A determination on evidence given in the request: recorded nowhere, and saying so."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.assessment.assessment import Assessment, ModelVersion
+from app.assessment.evidence import Evidence, Recorded
+from app.assessment.safeguards import SafeguardReport
+from app.assessment.sign_offs import SignOff
+from app.canonical import canonical_json, digest
+from app.decoding import pointer
+from app.determination.decide import Question, decide
+from app.determination.record import ENGINE_VERSION, SEMANTICS
+from app.errors import Fault, InvalidDocument, NotFound
+from app.operations.context import Context
+from app.policy.timeline import PolicyInForce, in_force_at
+from app.vocabulary import (
+    Document,
+    Flag,
+    Instant,
+    ModelRef,
+    Slug,
+    VersionLabel,
+    write_instant,
+)
+
+
+class Supposed(Document):
+    """Evidence as it would be recorded."""
+
+    assessments: tuple[Assessment, ...] = ()
+    safeguards: tuple[SafeguardReport, ...] = ()
+    sign_offs: tuple[SignOff, ...] = ()
+
+
+class Simulated(Document):
+    """What would be said of this action, if that were the evidence?
+
+    `version` asks a recorded version whether it is in force or not; without it, the one in force at
+    `at` (default: now) answers. `developer` describes a model that is not registered. With
+    `on_top_of_record` the evidence is added to what is recorded; otherwise it is all there is.
+    """
+
+    model: ModelRef
+    action: Slug
+    policy: Slug
+    version: VersionLabel | None = None
+    developer: Slug | None = None
+    at: Instant | None = None
+    evidence: Supposed = Supposed()
+    on_top_of_record: Flag = False
+
+
+async def simulate(context: Context, simulated: Simulated) -> dict[str, Any]:
+    """The determination, without an id, a ledger position or a past.
+
+    Raises `InvalidDocument` where evidence speaks of another model, `NotFound` for an unknown
+    `version`.
+    """
+    supposed = simulated.evidence
+    kinds: tuple[tuple[str, Sequence[Assessment | SafeguardReport | SignOff]], ...] = (
+        ("assessments", supposed.assessments),
+        ("safeguards", supposed.safeguards),
+        ("sign_offs", supposed.sign_offs),
+    )
+    faults = tuple(
+        Fault(
+            pointer("evidence", kind, i, "model"),
+            "other-model",
+            f"must be `{simulated.model}`, the model that is asked about",
+        )
+        for kind, items in kinds
+        for i, item in enumerate(items)
+        if item.model != simulated.model
+    )
+    if faults:
+        raise InvalidDocument(faults)
+    at = simulated.at or context.now
+    snapshot = await context.store.snapshot(simulated.model, simulated.policy, None)
+    policy: PolicyInForce | None
+    if simulated.version is None:
+        policy = in_force_at(snapshot.timeline, at)
+    else:
+        label = simulated.version
+        policy = next((p for p in snapshot.timeline if p.version.version == label), None)
+        if policy is None:
+            raise NotFound("policy version", f"{simulated.policy} {label}")
+    model = snapshot.model
+    if simulated.developer is not None:
+        model = ModelVersion(model=simulated.model, developer=simulated.developer)
+    recorded = snapshot.evidence if simulated.on_top_of_record else Evidence()
+    given = tuple(
+        sign_off if sign_off.given_at else sign_off.model_copy(update={"given_at": at})
+        for sign_off in supposed.sign_offs
+    )
+    evidence = Evidence(
+        recorded.assessments + _numbered("assessments", supposed.assessments),
+        recorded.safeguards + _numbered("safeguards", supposed.safeguards),
+        recorded.sign_offs + _numbered("sign_offs", given),
+    )
+    question = Question(simulated.model, simulated.action, simulated.policy, at)
+    determination = decide(question, policy, model, evidence)
+    return determination.model_dump(mode="json") | {
+        "recorded": False,
+        "model": simulated.model,
+        "action": simulated.action,
+        "provenance": {
+            "policy": {
+                "name": simulated.policy,
+                "version": policy.version.version if policy else None,
+                "digest": policy.digest if policy else None,
+            },
+            "evidence": [{"id": id, "digest": digest} for id, digest in evidence.names()],
+            "engine": {"version": ENGINE_VERSION, "semantics": SEMANTICS},
+            "at": write_instant(at),
+        },
+    }
+
+
+def _numbered(kind: str, items: Sequence[Any]) -> tuple[Recorded[Any], ...]:
+    """Supposed evidence has no id, so its place in the request names it."""
+    return tuple(
+        Recorded(f"supposed_{kind}_{i:04}", digest(_bytes(item)), item)
+        for i, item in enumerate(items)
+    )
+
+
+def _bytes(item: BaseModel) -> bytes:
+    return canonical_json(item.model_dump(mode="json"))

@@ -1,0 +1,329 @@
+"""The database: how it is reached, how long we wait for it, which servers are fit, how its tables
+come to be.
+
+asyncpg reads the address, not SQLAlchemy, so that a libpq URL works as it was given. Every wait ends
+below the two seconds that a request may take. Reads see one snapshot and cannot write; the ledger's
+writer has a connection of its own, so no crowd of readers can keep it waiting.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Table, event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from app.errors import Unavailable
+from app.storage import tables
+from app.storage.embedded import PostgresAddress
+
+OLDEST_SERVER: Final = 15
+READERS: Final = 8
+ACQUIRE_SECONDS: Final = 0.25
+CONNECT_SECONDS: Final = 1.0
+
+DATABASE: Final = "aslgate"
+OWNER: Final = "aslgate_owner"
+SERVICE: Final = "aslgate_service"
+
+_SESSION: Final = {
+    "application_name": "aslgate",
+    "timezone": "UTC",
+    # Milliseconds. An abandoned transaction of ours may hold the ledger's head no longer than this.
+    "statement_timeout": "1500",
+    "lock_timeout": "1000",
+    "idle_in_transaction_session_timeout": "3000",
+    # Every statement is short, and compiling one takes longer than running it.
+    "jit": "off",
+}
+_MIGRATION_LOCK: Final = 0x61736C67
+# What libpq knows and asyncpg would pass on to the server, which does not.
+_LIBPQ_ONLY: Final = frozenset(
+    {
+        "connect_timeout",
+        "channel_binding",
+        "fallback_application_name",
+        "gssencmode",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "load_balance_hosts",
+        "sslcompression",
+        "tcp_user_timeout",
+    }
+)
+# Connection lost, resources, operator, system; also lock time-outs, deadlocks and read-only servers.
+_TROUBLE: Final = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX"})
+
+UNREACHABLE: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What asyncpg raises when it cannot connect; a time-out is an `OSError`."""
+
+
+class UnfitServer(Exception):
+    """A server that we will not keep records in; `str()` of it is one sentence that says why."""
+
+
+class UnusableAddress(Exception):
+    """An address that names no Postgres database, or asks for what cannot be had."""
+
+
+def libpq_url(address: str | PostgresAddress) -> str:
+    """*address* as asyncpg reads it: a libpq URL, without what only libpq understands.
+
+    Raises `UnusableAddress`.
+    """
+    url = str(address).replace("postgresql+asyncpg://", "postgresql://", 1)
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise UnusableAddress("a database address begins with `postgresql://`")
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    # Leaving this out would be less safe than what was asked for.
+    if ("channel_binding", "require") in query:
+        raise UnusableAddress(
+            "`channel_binding=require` is not supported: use `sslmode=verify-full` without it"
+        )
+    kept = urlencode([(k, v) for k, v in query if k not in _LIBPQ_ONLY], quote_via=quote, safe="/")
+    return urlunsplit(parts._replace(query=kept))
+
+
+class Database:
+    """One Postgres database, by libpq URL or by the address of the embedded server.
+
+    Nothing is connected before `open`. `throwaway`: for tests, a server that forgets is fit too.
+    """
+
+    def __init__(self, address: str | PostgresAddress, *, throwaway: bool = False) -> None:
+        self._url = libpq_url(address)
+        self._throwaway = throwaway
+        self._engine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=self.connect,
+            pool_size=READERS,
+            max_overflow=0,
+            pool_timeout=ACQUIRE_SECONDS,
+        )
+        event.listen(self._engine.sync_engine, "checkout", _refuse_dead_connection)
+        self._reading: AsyncEngine = self._engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+
+    async def open(self) -> None:
+        """Connect once, and see that the server is fit.
+
+        Raises `UnfitServer`, or `Unavailable` where it cannot be reached.
+        """
+        connection = await self.connect()
+        await connection.close()
+
+    async def close(self) -> None:
+        """Let all readers' connections go."""
+        await self._engine.dispose()
+
+    async def connect(self) -> Any:
+        """A new asyncpg connection of the caller's own, to a server that was seen to be fit.
+
+        Seen each time, for after a failover another server may answer under the same address.
+        """
+        try:
+            connection = await asyncpg.connect(
+                self._url, timeout=CONNECT_SECONDS, server_settings=_SESSION
+            )
+        except UNREACHABLE as error:
+            message = "the database cannot be reached; ask again"
+            raise Unavailable("database", message) from error
+        except (ValueError, ssl.SSLError) as error:
+            raise UnusableAddress(f"the database address cannot be used: {error}") from error
+        try:
+            await refuse_unfit(connection, throwaway=self._throwaway)
+        except UNREACHABLE as error:
+            connection.terminate()
+            raise Unavailable("database", "the database went away; ask again") from error
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection on which all reads see the same snapshot, and nothing can be written.
+
+        Raises `Unavailable` where none is free in time, or the database fails meanwhile.
+        """
+        with _Trouble():
+            async with self._reading.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction for what is not in the ledger (keys): committed when the block ends well.
+
+        Raises `Unavailable` where none is free in time, or the database fails meanwhile.
+        """
+        with _Trouble():
+            async with self._engine.begin() as connection:
+                yield connection
+
+
+class _Trouble:
+    """Says `Unavailable` for what the database, not our statement, is to blame for."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, NoConnectionFree):
+            raise Unavailable("database", "all readers are busy; ask again") from error
+        if isinstance(error, DBAPIError):
+            state = getattr(error.orig, "sqlstate", None)
+            if error.connection_invalidated or (state or "")[:2] in _TROUBLE:
+                raise Unavailable("database", "the database does not answer now") from error
+
+
+def _refuse_dead_connection(connection: Any, record: object, proxy: object) -> None:
+    # asyncpg knows when its socket has closed, so no round trip is spent on asking.
+    del record, proxy
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+async def refuse_unfit(connection: Any, *, throwaway: bool = False) -> None:
+    """Raise `UnfitServer` where the server is too old, or may forget what it has committed."""
+    major = connection.get_server_version().major
+    if major < OLDEST_SERVER:
+        raise UnfitServer(f"Postgres {major} is too old: {OLDEST_SERVER} or newer is needed")
+    if throwaway:
+        return
+    names = ("fsync", "full_page_writes", "synchronous_commit")
+    row = await connection.fetchrow(f"SELECT {', '.join(f'current_setting({n!r})' for n in names)}")
+    off = [f"`{name}`" for name, value in zip(names, row, strict=True) if value == "off"]
+    if off:
+        raise UnfitServer(
+            f"{' and '.join(off)} {'is' if len(off) == 1 else 'are'} off: "
+            "this server may lose what it has acknowledged, so nothing is recorded in it"
+        )
+
+
+# --- How the tables come to be -----------------------------------------------------------------
+
+
+def prepare_roles(superuser: str | PostgresAddress) -> None:
+    """Make the embedded server's database and its two roles, where they are missing.
+
+    The owner's role makes the tables; the service's role owns nothing, and can only read and add.
+    """
+    asyncio.run(_prepare_roles(libpq_url(superuser)))
+
+
+async def _prepare_roles(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _MIGRATION_LOCK)
+        for role in (OWNER, SERVICE):
+            if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
+                await connection.execute(f"CREATE ROLE {role} LOGIN")
+        exists = "SELECT 1 FROM pg_database WHERE datname = $1"
+        if not await connection.fetchval(exists, DATABASE):
+            await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER}")
+    finally:
+        await connection.close()
+
+
+def migrate(owner: str | PostgresAddress, *, service_role: str | None = None) -> None:
+    """Bring the tables up to date, and give *service_role* its rights if there is such a role.
+
+    *owner* is the address with the credentials of the role that owns the tables. Several starters
+    at once are safe: they queue for a lock. Raises `UnfitServer`, `Unavailable`.
+    """
+    asyncio.run(_migrate(libpq_url(owner), service_role))
+
+
+async def _migrate(url: str, service_role: str | None) -> None:
+    async def connect() -> Any:
+        # No time-outs but those of the migration itself: another starter's may take its time.
+        try:
+            connection = await asyncpg.connect(url, timeout=10, server_settings={"timezone": "UTC"})
+        except UNREACHABLE as error:
+            raise Unavailable("database", "the database cannot be reached") from error
+        await refuse_unfit(connection, throwaway=True)
+        return connection
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(
+                text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK}
+            )
+            await connection.commit()  # the lock is the session's
+            await connection.run_sync(_upgrade)
+            if service_role is not None:
+                await connection.run_sync(_grant, service_role)
+            await connection.commit()
+    finally:
+        await engine.dispose()
+
+
+def migrations_folder() -> Path:
+    """Where the migrations are: in the installed package, or in the repository of a checkout."""
+    shipped = Path(__file__).parents[1] / "_shipped" / "migrations"
+    return shipped if shipped.is_dir() else Path(__file__).parents[2] / "migrations"
+
+
+def _config() -> Config:
+    config = Config()
+    # `%` is the configuration's own sign.
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _upgrade(connection: Connection) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _grant(connection: Connection, role: str) -> None:
+    exists = text("SELECT 1 FROM pg_roles WHERE rolname = :role")
+    if connection.execute(exists, {"role": role}).first() is None:
+        return
+    named = connection.dialect.identifier_preparer.quote_identifier(role)
+    names: Callable[[Table], str] = lambda table: table.name  # noqa: E731
+    every = ", ".join(map(names, tables.metadata.sorted_tables))
+    for statement in (
+        f"GRANT SELECT, INSERT ON {every} TO {named}",
+        f"GRANT SELECT ON alembic_version TO {named}",
+        f"GRANT UPDATE (size, last_at) ON ledger_head TO {named}",
+        f"GRANT UPDATE (version) ON stream TO {named}",
+        f"GRANT UPDATE (revoked_at) ON api_key TO {named}",
+    ):
+        connection.execute(text(statement))
+
+
+@cache
+def expected_revision() -> str:
+    """The newest migration that this program brings."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None
+    return revision
+
+
+async def current_revision(connection: AsyncConnection) -> str | None:
+    """The migration that the database is at; `None`: it has no tables of ours yet."""
+    known = await connection.scalar(text("SELECT to_regclass('alembic_version')::text"))
+    if known is None:
+        return None
+    revision: str | None = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision

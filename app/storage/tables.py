@@ -1,0 +1,237 @@
+"""The tables, as the migrations make them; a test holds the two equal.
+
+What is recorded stands in `ledger_entry`, as the exact bytes that were hashed. The tables below it
+repeat a few words of each document in columns, so that it can be found: one row an entry, under
+the entry's index. Nothing in any of them is ever updated or deleted, and triggers see to it. The
+four that are not records are `ledger_head` and `stream`, which only grow, `idempotency`, and
+`api_key`, in which a key can be revoked.
+
+A check's name is the sentence that a reader of the database's log sees.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "ck": "%(constraint_name)s",
+    }
+)
+
+_INSTANT: Final = DateTime(timezone=True)
+
+
+def _index_of_entry() -> Column[int]:
+    return Column(
+        "index", BigInteger, ForeignKey("ledger_entry.index"), primary_key=True, autoincrement=False
+    )
+
+
+ledger_head: Final = Table(
+    "ledger_head",
+    metadata,
+    Column("one", Boolean, primary_key=True, server_default=text("true")),
+    Column("log", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("last_at", _INSTANT, nullable=False),
+    CheckConstraint("one", name="there_is_one_head"),
+    CheckConstraint("log <> ''", name="the_log_has_a_name"),
+    CheckConstraint("size >= 0", name="a_ledger_is_empty_or_larger"),
+)
+"""The one row that every writer locks: the size of the ledger is the index of its next entry.
+
+`log` is the ledger's name, in each entry; set once. `last_at`: when the last entry was recorded.
+"""
+
+ledger_entry: Final = Table(
+    "ledger_entry",
+    metadata,
+    Column("index", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("at", _INSTANT, nullable=False),
+    Column("entry", LargeBinary, nullable=False),
+    Column("leaf_hash", LargeBinary, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("document_sha256", LargeBinary, nullable=False),
+    UniqueConstraint("subject"),
+    CheckConstraint("index >= 0", name="the_first_entry_has_index_0"),
+    CheckConstraint("octet_length(entry) BETWEEN 1 AND 65535", name="an_entry_fits_a_bundle"),
+    CheckConstraint(
+        r"leaf_hash = sha256('\x00'::bytea || entry)", name="the_leaf_hash_is_that_of_the_entry"
+    ),
+    CheckConstraint(
+        "document_sha256 = sha256(document)", name="the_digest_is_that_of_the_document"
+    ),
+)
+
+stream: Final = Table(
+    "stream",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    CheckConstraint("version > 0", name="a_stream_begins_with_its_first_entry"),
+)
+"""When what a decision may rest on last moved: one more than the index of the last entry that
+touched it. A stream without a row was never touched, and has version 0.
+"""
+
+policy_version: Final = Table(
+    "policy_version",
+    metadata,
+    _index_of_entry(),
+    Column("policy", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("effective", _INSTANT, nullable=False),
+    UniqueConstraint("digest"),
+    UniqueConstraint("policy", "version"),
+    UniqueConstraint("policy", "effective"),
+    CheckConstraint("digest ~ '^sha256:[0-9a-f]{64}$'", name="a_digest_names_its_algorithm"),
+)
+
+model_version: Final = Table(
+    "model_version",
+    metadata,
+    _index_of_entry(),
+    Column("model", Text, nullable=False),
+    Column("developer", Text, nullable=False),
+    UniqueConstraint("model"),
+)
+
+evidence: Final = Table(
+    "evidence",
+    metadata,
+    _index_of_entry(),
+    Column("id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("policy", Text),
+    Column("speaks_for", _INSTANT, nullable=False),
+    UniqueConstraint("id"),
+    Index(None, "model", "index"),
+)
+
+withdrawal: Final = Table(
+    "withdrawal",
+    metadata,
+    _index_of_entry(),
+    Column("id", Text, nullable=False),
+    Column("evidence_id", Text, ForeignKey("evidence.id"), nullable=False),
+    Column("model", Text, nullable=False),
+    UniqueConstraint("id"),
+    UniqueConstraint("evidence_id"),
+)
+
+determination: Final = Table(
+    "determination",
+    metadata,
+    _index_of_entry(),
+    Column("id", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("policy_version", Text),
+    Column("policy_digest", Text),
+    Column("decision", Text, nullable=False),
+    Column("level", Text),
+    Column("at", _INSTANT, nullable=False),
+    Column("valid_until", _INSTANT),
+    Column("as_known", Boolean, nullable=False),
+    UniqueConstraint("id"),
+    CheckConstraint(
+        "decision IN ('allow', 'allow_with_conditions', 'deny')", name="a_decision_is_one_of_three"
+    ),
+    CheckConstraint(
+        "(policy_version IS NULL) = (policy_digest IS NULL)",
+        name="a_policy_version_and_its_digest_stand_together",
+    ),
+    # The latest one of a question, under any policy and under one; read backwards.
+    Index(
+        "determination_latest_idx",
+        "model",
+        "action",
+        "at",
+        "index",
+        postgresql_where=text("NOT as_known"),
+    ),
+    Index(
+        "determination_latest_of_policy_idx",
+        "model",
+        "action",
+        "policy",
+        "at",
+        "index",
+        postgresql_where=text("NOT as_known"),
+    ),
+    # Lists, newest first.
+    Index(None, "model", "index"),
+    Index(None, "action", "index"),
+    Index(None, "decision", "index"),
+    Index(None, "policy", "index"),
+)
+"""`as_known`: it was asked for with what was known in the past, and so is nobody's latest."""
+
+idempotency: Final = Table(
+    "idempotency",
+    metadata,
+    Column("credential", Text, primary_key=True),
+    Column("key_sha256", LargeBinary, primary_key=True),
+    Column("request_sha256", LargeBinary, nullable=False),
+    Column("index", BigInteger, ForeignKey("ledger_entry.index"), nullable=False),
+    Column("count", Integer, nullable=False),
+    CheckConstraint(
+        "octet_length(key_sha256) = 32 AND octet_length(request_sha256) = 32",
+        name="keys_are_kept_as_sha256",
+    ),
+    CheckConstraint("count BETWEEN 1 AND 1000", name="a_request_records_1_to_1000_entries"),
+)
+"""Which entries a request recorded: `count` of them, from `index` on."""
+
+api_key: Final = Table(
+    "api_key",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("secret_sha256", LargeBinary, nullable=False),
+    Column("roles", ARRAY(Text), nullable=False),
+    Column("created_at", _INSTANT, nullable=False),
+    Column("expires_at", _INSTANT),
+    Column("revoked_at", _INSTANT),
+    UniqueConstraint("secret_sha256"),
+    CheckConstraint("octet_length(secret_sha256) = 32", name="secrets_are_kept_as_sha256"),
+    CheckConstraint("cardinality(roles) > 0", name="a_key_has_a_role"),
+)
+
+RECORDED: Final = (
+    ledger_entry,
+    policy_version,
+    model_version,
+    evidence,
+    withdrawal,
+    determination,
+    idempotency,
+)
+"""The tables in which triggers refuse every UPDATE, DELETE and TRUNCATE."""
