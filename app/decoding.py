@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import yaml
 
@@ -46,6 +46,10 @@ _FORBIDDEN_IN_YAML: Final = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ufeff\ufffe\uffff]"
 )
 _DIRECTIVE: Final = re.compile(r"(?:[ \t]*(?:#[^\r\n]*)?[\r\n]+)*%")
+_TAB: Final = re.compile(r"(?:^|(?<=\r))(?P<indentation> *)\t|\t", re.MULTILINE)
+
+_COMMENT_AT_ONCE: Final = re.compile(r"[|>][-+0-9]*#")
+_NOTHING_AT_ONCE: Final = re.compile(r"[ \r\n]*:[,\[\]{}]")
 
 # Strings are consumed whole, an unfinished one up to the end, so that the scan is linear.
 _JSON_STRUCTURE: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
@@ -226,8 +230,8 @@ def decode_yaml(data: bytes) -> DecodedYaml:
         raise DocumentTooLarge(MAX_YAML_BYTES)
     text = _utf8(data)
     _refuse_if_any(_unreadable_yaml(text))
-    tree = _YamlTree()
-    _refuse_if_any(tree.grow(text))
+    tree = _YamlTree(text)
+    _refuse_if_any(tree.grow())
     return DecodedYaml(tree.value, _Places(tree.place))
 
 
@@ -275,28 +279,39 @@ class _Open:
 
     value: dict[str, object] | list[object]
     place: _Place
-    segment: str | None
+    step: str | None
     """What its parent calls it; None: it stands where nothing can, and will be dropped."""
+    in_brackets: bool
+    """Written with brackets or braces, or inside of such."""
     key: str | None = None
     """The key whose value comes next; None: that key was at fault."""
     key_place: tuple[int, int] = (1, 1)
     expects_key: bool = True
 
 
+class _Quoted(NamedTuple):
+    """Where quoted or block text stands, by character."""
+
+    start: int
+    end: int
+    is_block: bool
+
+
 class _YamlTree:
     """The tree of one document, grown event by event, without recursion."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
+        self._text = text
         self.value: object = None
         self.place = _Place(1, 1)
         self._open: list[_Open] = []
         self._documents = 0
-        self._quoted: list[tuple[int, int]] = []
+        self._quoted: list[_Quoted] = []
 
-    def grow(self, text: str) -> Iterator[Fault]:
-        """Read *text* to its end, or to the first thing that hinders reading on: its faults."""
+    def grow(self) -> Iterator[Fault]:
+        """Read the text to its end, or to the first thing that hinders reading on: its faults."""
         try:
-            for event in yaml.parse(text, Loader=_LOADER):
+            for event in yaml.parse(self._text, Loader=_LOADER):
                 yield from self._faults_of(event)
                 if self._documents > 1 or len(self._open) > MAX_DEPTH:
                     return
@@ -311,7 +326,7 @@ class _YamlTree:
             return
         if not self._documents:
             yield Fault("", "empty", "the document is empty", 1, 1)
-        yield from self._stray_tabs(text)
+        yield from self._stray_tabs()
 
     def _faults_of(self, event: yaml.Event) -> Iterator[Fault]:
         if isinstance(event, yaml.DocumentStartEvent):
@@ -326,6 +341,11 @@ class _YamlTree:
     def _node(self, event: yaml.NodeEvent) -> Iterator[Fault]:
         parent = self._open[-1] if self._open else None
         step = _next_step(parent)
+        in_brackets = parent is not None and parent.in_brackets
+        if isinstance(event, yaml.ScalarEvent) and (
+            message := self._read_two_ways(event, in_brackets=in_brackets)
+        ):
+            yield self._fault(event, "syntax", message, step)
         if isinstance(event, yaml.AliasEvent):
             message = f"write out what `*{_shown(event.anchor or '')}` stands for"
             yield self._fault(event, "alias", message, step)
@@ -352,7 +372,7 @@ class _YamlTree:
             if isinstance(event, yaml.CollectionStartEvent):
                 yield from self._enter(event, None, _Place(1, 1))
             return
-        key = self._text(event)
+        key = self._scalar(event)
         if key is None:
             yield self._fault(event, "null-key", "a key is empty or null; name or quote it")
         elif problem := _problem_of(key):
@@ -378,7 +398,7 @@ class _YamlTree:
             yield from self._enter(event, step, place)
             value = self._open[-1].value
         elif isinstance(event, yaml.ScalarEvent):
-            value = self._text(event)
+            value = self._scalar(event)
             if isinstance(value, str) and (problem := _problem_of(value)):
                 yield self._fault(event, *problem, step)
 
@@ -394,40 +414,60 @@ class _YamlTree:
                 parent.value[step] = value
 
     def _enter(
-        self, event: yaml.CollectionStartEvent, segment: str | None, place: _Place
+        self, event: yaml.CollectionStartEvent, step: str | None, place: _Place
     ) -> Iterator[Fault]:
         value: dict[str, object] | list[object]
         value = {} if isinstance(event, yaml.MappingStartEvent) else []
-        self._open.append(_Open(value, place, segment))
+        in_brackets = bool(event.flow_style or (self._open and self._open[-1].in_brackets))
+        self._open.append(_Open(value, place, step, in_brackets))
         if len(self._open) > MAX_DEPTH:
             yield self._fault(event, "too-deep", _TOO_DEEP)
 
-    def _text(self, event: yaml.ScalarEvent) -> str | None:
+    def _scalar(self, event: yaml.ScalarEvent) -> str | None:
         """The scalar's text, None for a plain null; notes where tabs may stand."""
         if event.style:
             assert event.start_mark is not None
             assert event.end_mark is not None
-            self._quoted.append((event.start_mark.index, event.end_mark.index))
+            self._quoted.append(
+                _Quoted(event.start_mark.index, event.end_mark.index, event.style in "|>")
+            )
         elif event.value in ("", "null", "~"):
             return None
         return event.value
 
-    def _stray_tabs(self, text: str) -> Iterator[Fault]:
-        # Some loaders take a tab for a space in places where others stop.
-        starts = [start for start, _ in self._quoted]
-        for tab in re.finditer("\t", text):
-            before = bisect_right(starts, tab.start()) - 1
-            if before < 0 or tab.start() >= self._quoted[before][1]:
-                message = "a tab stands outside of quoted or block text; use spaces"
-                yield Fault("", "tab", message, *_place_of(text, tab.start()))
+    def _read_two_ways(self, event: yaml.ScalarEvent, *, in_brackets: bool) -> str | None:
+        """What to do about a scalar that one loader takes and the other does not; None: nothing."""
+        assert event.start_mark is not None
+        assert event.end_mark is not None
+        if event.style in ("|", ">"):
+            if _COMMENT_AT_ONCE.match(self._text, event.start_mark.index):
+                return "put a space before the `#`"
+        elif in_brackets and not event.style:
+            if "?" in event.value:
+                return "quote text that has a `?` inside of brackets or braces"
+            if _NOTHING_AT_ONCE.match(self._text, event.end_mark.index):
+                return "put a space after the `:`"
+        return None
+
+    def _stray_tabs(self) -> Iterator[Fault]:
+        # One loader takes a tab for a space in places where the other stops.
+        starts = [quoted.start for quoted in self._quoted]
+        for tab in _TAB.finditer(self._text):
+            index = tab.end() - 1
+            before = bisect_right(starts, index) - 1
+            around = self._quoted[before] if before >= 0 else None
+            in_indentation = tab["indentation"] is not None
+            if around is None or index >= around.end or (around.is_block and in_indentation):
+                message = "use spaces: a tab may stand only inside quoted or block text"
+                yield Fault("", "tab", message, *_place_of(self._text, index))
 
     def _fault(self, event: yaml.Event, code: str, message: str, step: str | None = None) -> Fault:
         """A fault at *event*, in the innermost open node that has a name, or at its *step*."""
         path = list[str]()
-        for segment in (*(opened.segment for opened in self._open[1:]), step):
-            if segment is None:
+        for name in (*(opened.step for opened in self._open[1:]), step):
+            if name is None:
                 break
-            path.append(segment)
+            path.append(name)
         return Fault(pointer(*path), code, message, *_place_at(event.start_mark))
 
 

@@ -1,6 +1,6 @@
 """The application: everything is built here, in order."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,14 +14,24 @@ from app.determination.record import ENGINE_VERSION
 from app.errors import Refusal
 from app.http import determinations, evidence, health, model_versions, policies, problems
 from app.http.bodies import BODIES
-from app.http.callers import permission_of
+from app.http.callers import now, permission_of
 from app.http.documents import ProblemDetails
 from app.http.guard import Guard
 from app.http.observability import Metrics, Observed
 from app.http.permissions import Permission
 from app.policy.version import PolicyVersion
 from app.settings import Settings
+from app.storage.database import Database
 from app.storage.store import Store
+
+ROUTERS = (
+    policies.router,
+    policies.schemas,
+    model_versions.router,
+    evidence.router,
+    determinations.router,
+    health.router,
+)
 
 OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
 """The only routes that need no permission."""
@@ -38,7 +48,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await store.open()
+        await store.open(now())
         try:
             yield
         finally:
@@ -55,16 +65,9 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.state.store = store
     app.state.metrics = Metrics(store.ledger)
     problems.install(app)
-    for router in (
-        policies.router,
-        policies.schemas,
-        model_versions.router,
-        evidence.router,
-        determinations.router,
-        health.router,
-    ):
+    _refuse_routes_without_permission()
+    for router in ROUTERS:
         app.include_router(router)
-    _refuse_routes_without_permission(app)
     app.add_middleware(
         Guard,
         max_body_bytes=settings.max_body_bytes,
@@ -76,9 +79,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     return app
 
 
-def _refused_early(
-    refusal: Refusal, _: Scope
-) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+def _refused_early(refusal: Refusal, _: Scope) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """A refusal that came before any route: the body was too large or too slow."""
     response = problems.refusal_response(refusal)
     return response.status_code, list(response.raw_headers), bytes(response.body)
@@ -90,10 +91,18 @@ def permission_of_route(route: APIRoute) -> Permission | None:
     return next((permission for permission in found if permission is not None), None)
 
 
-def _refuse_routes_without_permission(app: FastAPI) -> None:
-    for route in app.routes:
-        if isinstance(route, APIRoute) and route.path not in OPEN:
-            assert permission_of_route(route) is not None, f"{route.path} names no permission"
+def routes() -> Iterator[APIRoute]:
+    """Every route of the API."""
+    for router in ROUTERS:
+        for route in router.routes:
+            assert isinstance(route, APIRoute)
+            yield route
+
+
+def _refuse_routes_without_permission() -> None:
+    for route in routes():
+        if route.path not in OPEN and permission_of_route(route) is None:
+            raise LookupError(f"route {route.path} names no permission")
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
@@ -122,15 +131,18 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def operations(app: FastAPI) -> list[str]:
+def operations() -> list[str]:
     """One line an operation: method, path, the permission that it needs, its name."""
     lines = []
-    for route in app.routes:
-        if isinstance(route, APIRoute):
-            permission = permission_of_route(route)
-            needs = "-" if permission is None else permission.value
-            for method in sorted(route.methods):
-                lines.append(f"{method:5} {route.path:45} {needs:22} {route.name}")
-    return sorted(lines, key=lambda line: line.split()[1])
+    for route in sorted(routes(), key=lambda route: route.path):
+        permission = permission_of_route(route)
+        needed = "-" if permission is None else permission.value
+        for method in sorted(route.methods):
+            lines.append(f"{method:4} {route.path:36} {needed:20} {route.name}")
+    return lines
 
 
+def contract() -> tuple[dict[str, Any], list[str]]:
+    """The OpenAPI document and the list of operations, without a database."""
+    app = create_app(Settings(), Store(Database("postgresql://nowhere/none")))
+    return openapi(app), operations()

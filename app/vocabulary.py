@@ -10,6 +10,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 from dateutil.relativedelta import relativedelta
@@ -122,7 +123,9 @@ def _closed(kind: type[Enum]) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-AnOutcome = Annotated[Outcome, _closed(Outcome), PlainSerializer(lambda v: v.value, when_used="json")]
+AnOutcome = Annotated[
+    Outcome, _closed(Outcome), PlainSerializer(lambda v: v.value, when_used="json")
+]
 AVerb = Annotated[Verb, _closed(Verb), PlainSerializer(lambda v: v.value, when_used="json")]
 
 
@@ -272,14 +275,19 @@ class Duration(str):
 
     def after(self, instant: datetime) -> datetime:
         """The instant that lies this duration after *instant*; never beyond `LATEST`."""
-        parts = _DURATION.fullmatch(self)
-        assert parts is not None, "a Duration is made by read_duration only"
-        years, months, weeks, days, hours = (int(part or 0) for part in parts.groups())
-        span = timedelta(weeks=weeks, days=days, hours=hours)
-        try:
-            return min(instant + relativedelta(years=years, months=months) + span, LATEST)
-        except (ValueError, OverflowError):
-            return LATEST
+        return _after(self, instant)
+
+
+@lru_cache(maxsize=16384)
+def _after(duration: str, instant: datetime) -> datetime:
+    parts = _DURATION.fullmatch(duration)
+    assert parts is not None, "a Duration is made by read_duration only"
+    years, months, weeks, days, hours = (int(part or 0) for part in parts.groups())
+    span = timedelta(weeks=weeks, days=days, hours=hours)
+    try:
+        return min(instant + relativedelta(years=years, months=months) + span, LATEST)
+    except (ValueError, OverflowError):
+        return LATEST
 
 
 def read_duration(value: Any) -> Duration:

@@ -107,7 +107,9 @@ class Result(Document):
             raise ValueError("`value` lies outside its `interval`")
         if self.successes is not None and self.trials is not None:
             if not 0 <= self.successes <= self.trials or self.trials < 1:
-                raise ValueError("`successes` must lie between 0 and `trials`, and `trials` above 0")
+                raise ValueError(
+                    "`successes` must lie between 0 and `trials`, and `trials` above 0"
+                )
             if abs(self.value * self.trials - self.successes) * 200 > self.trials:
                 raise ValueError("`value` is not `successes` / `trials`")
         return self

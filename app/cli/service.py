@@ -13,9 +13,7 @@ from app.cli.render import print_determination
 ALLOWED, FAILED, USAGE, DENIED = 0, 1, 2, 3
 """Exit codes of `determine`: for pipelines, anything but 0 means that it may not go ahead."""
 
-Url = Annotated[
-    str, typer.Option(envvar="ASLGATE_URL", help="Where the service is.")
-]
+Url = Annotated[str, typer.Option(envvar="ASLGATE_URL", help="Where the service is.")]
 Key = Annotated[
     str | None, typer.Option(envvar="ASLGATE_API_KEY", help="The API key.", show_envvar=True)
 ]

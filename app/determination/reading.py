@@ -106,15 +106,27 @@ class Read:
             self.policy.reassess.when, lambda leaf: self._leaf(leaf, None), Polarity.COUNTS_AGAINST
         )
 
+    @cached_property
+    def _settled(self) -> dict[tuple[str, Polarity], Reading]:
+        return {}
+
     def reached(self, name: str) -> Reading:
         """Whether the threshold is reached."""
-        tree = self.policy.thresholds[name].reached
-        return truth_of(tree, lambda leaf: self._leaf(leaf, name), Polarity.COUNTS_AGAINST)
+        return self._threshold(name, Polarity.COUNTS_AGAINST)
 
     def ruled_out(self, name: str) -> Reading:
         """Whether the threshold is ruled out; it is not where it is reached."""
-        tree = self.policy.thresholds[name].ruled_out
-        return truth_of(tree, lambda leaf: self._leaf(leaf, name), Polarity.PERMITS)
+        return self._threshold(name, Polarity.PERMITS)
+
+    def _threshold(self, name: str, towards: Polarity) -> Reading:
+        """Either condition, read once however many others ask for it."""
+        known = self._settled.get((name, towards))
+        if known is None:
+            threshold = self.policy.thresholds[name]
+            tree = threshold.ruled_out if towards is Polarity.PERMITS else threshold.reached
+            known = truth_of(tree, lambda leaf: self._leaf(leaf, name), towards)
+            self._settled[name, towards] = known
+        return known
 
     def _leaf(self, leaf: Leaf, threshold: str | None) -> Reading:
         match leaf:

@@ -165,9 +165,7 @@ def answers(
 ) -> dict[int | str, dict[str, Any]]:
     """What OpenAPI says of a route's answers: its own, and the problems that it can give."""
     problems = _COMMON | {code: _OTHERS[code] for code in others if code != 304}
-    said: dict[int | str, dict[str, Any]] = {
-        status: {"model": kind, "description": description}
-    }
+    said: dict[int | str, dict[str, Any]] = {status: {"model": kind, "description": description}}
     if 304 in others:
         said[304] = {"description": "The caller has it already"}
     for code, text in sorted(problems.items()):

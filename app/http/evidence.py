@@ -28,9 +28,7 @@ router = APIRouter(prefix="/v1", tags=["evidence"])
 def _created(appended: Appended, path: str) -> Response:
     record = appended.records[0]
     location = f"/v1/{path}/{record.subject}"
-    return recorded_response(
-        record, status=201, location=location, replayed=appended.replayed
-    )
+    return recorded_response(record, status=201, location=location, replayed=appended.replayed)
 
 
 async def _read(context: Reading, request: Request, kind: Kind, id: str) -> Response:

@@ -3,8 +3,7 @@
 A model's name may hold slashes, and its last segment holds the `@`; so no name ends like a route.
 """
 
-from datetime import datetime
-
+import orjson
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
@@ -16,7 +15,7 @@ from app.http.callers import Reading, Recording, needs
 from app.http.documents import RecordedDetermination, RecordedModelVersion, answers
 from app.http.permissions import Permission
 from app.operations.record_evidence import register_model
-from app.vocabulary import write_instant
+from app.vocabulary import read_instant
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -55,15 +54,11 @@ async def read_latest_determination(
     found = await context.store.latest_determination(model, action, policy)
     if found is None:
         raise NotFound("determination", f"{action} of {model}")
-    record, valid_until = found
-    response = recorded_response(record, status=200)
-    _say_expired(response, valid_until, context.now)
+    response = recorded_response(found, status=200)
+    valid_until = orjson.loads(found.document)["valid_until"]
+    if valid_until is not None and read_instant(valid_until) <= context.now:
+        response.headers["Determination-Expired"] = valid_until
     return response
-
-
-def _say_expired(response: Response, valid_until: datetime | None, now: datetime) -> None:
-    if valid_until is not None and valid_until <= now:
-        response.headers["Determination-Expired"] = write_instant(valid_until)
 
 
 @router.get(

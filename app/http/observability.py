@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
+from app.http.problems import failure_response
 from app.storage.ledger import Ledger
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -56,11 +57,16 @@ class Metrics:
     def __init__(self, ledger: Ledger) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "aslgate_requests", "Requests answered", ["route", "method", "status"],
+            "aslgate_requests",
+            "Requests answered",
+            ["route", "method", "status"],
             registry=self.registry,
         )
         self.seconds = Histogram(
-            "aslgate_request_seconds", "Time to answer", ["route"], registry=self.registry,
+            "aslgate_request_seconds",
+            "Time to answer",
+            ["route"],
+            registry=self.registry,
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
         )
         self.registry.register(_LedgerMetrics(ledger))
@@ -72,11 +78,20 @@ class _LedgerMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         ledger = self._ledger
+        counts = ledger.counts
         for name, text, value in (
-            ("aslgate_ledger_size", "Entries in the ledger, as last committed here", ledger.size),
-            ("aslgate_append_queue", "Requests waiting for the next commit", ledger.queued),
-            ("aslgate_append_batches", "Commits so far", ledger.batches),
-            ("aslgate_append_requests", "Requests committed so far", ledger.committed),
+            ("aslgate_ledger_size", "Entries in the ledger, as last seen here", ledger.size),
+            ("aslgate_append_waiting", "Requests that wait for the next commit", ledger.waiting),
+            ("aslgate_append_batches", "Commits since the start", counts.batches),
+            ("aslgate_append_requests", "Requests in committed batches", counts.requests),
+            ("aslgate_append_entries", "Entries recorded since the start", counts.entries),
+            (
+                "aslgate_append_stale",
+                "Requests decided anew since what they rest on moved",
+                counts.stale,
+            ),
+            ("aslgate_append_failed", "Transactions that did not commit", counts.failed),
+            ("aslgate_append_unknown", "Transactions whose outcome is not known", counts.unknown),
         ):
             metric = GaugeMetricFamily(name, text)
             metric.add_metric([], value)
@@ -113,9 +128,12 @@ class Observed:
 
         try:
             await self._app(scope, receive, observed_send)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged and answered
+            self._log.error("request failed", exc_info=error)
+            if not status:
+                await failure_response(request_id)(scope, receive, observed_send)
         finally:
-            seconds = time.monotonic() - begun
-            self._say(scope, status, seconds)
+            self._say(scope, status, time.monotonic() - begun)
 
     def _say(self, scope: MutableMapping[str, Any], status: int, seconds: float) -> None:
         # The route's template, never the path: a path would make a metric for every model.

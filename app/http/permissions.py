@@ -23,9 +23,7 @@ class Permission(Enum):
 
 ROLES: Final = {
     "admin": frozenset(Permission),
-    "policy-author": frozenset(
-        {Permission.READ, Permission.RECORD_POLICIES, Permission.SIMULATE}
-    ),
+    "policy-author": frozenset({Permission.READ, Permission.RECORD_POLICIES, Permission.SIMULATE}),
     "assessor": frozenset(
         {
             Permission.READ,

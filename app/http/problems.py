@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 import orjson
-import structlog
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -98,8 +97,14 @@ def refusal_response(refusal: Refusal) -> Response:
     return problem_response(PROBLEMS[type(refusal)], str(refusal), headers, **more)
 
 
+def failure_response(request_id: str) -> Response:
+    """What a caller is told of a failure of ours: a constant text, and where to find the rest."""
+    detail = "the fault is on our side and is logged under this request id"
+    return problem_response(INTERNAL, detail, request_id=request_id)
+
+
 def install(app: FastAPI) -> None:
-    """Answer every refusal, every HTTP error and every failure of ours as a problem document."""
+    """Answer every refusal and every HTTP error as a problem document."""
 
     async def refused(request: Request, refusal: Exception) -> Response:
         assert isinstance(refusal, Refusal)
@@ -112,13 +117,5 @@ def install(app: FastAPI) -> None:
         problem = Problem(error.status_code, name, str(error.detail))
         return problem_response(problem, str(error.detail), error.headers)
 
-    async def failed(request: Request, error: Exception) -> Response:
-        # The caller gets a constant text and the request's id; what went wrong is in the log.
-        request_id = getattr(request.state, "request_id", None)
-        structlog.get_logger().error("request failed", exc_info=error)
-        detail = "the fault is on our side and is logged under this request id"
-        return problem_response(INTERNAL, detail, request_id=request_id)
-
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(HTTPException, http_error)
-    app.add_exception_handler(Exception, failed)

@@ -6,8 +6,6 @@ unknown is said at once, each with its pointer.
 """
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
-
 from pydantic import BaseModel
 
 from app.assessment.assessment import Assessment, ModelVersion, Withdrawal
@@ -30,7 +28,8 @@ from app.storage.ledger import (
 )
 from app.storage.store import Known, model_stream
 
-T = TypeVar("T", bound=BaseModel)
+_NEVER = -1
+"""A stream version that no stream has."""
 
 
 async def register_model(context: Context, model: ModelVersion) -> tuple[Recorded, bool]:
@@ -97,7 +96,12 @@ async def record_assessment(context: Context, assessment: Assessment) -> Appende
         )
         for j, role in enumerate(finding.by):
             faults += _unknown(
-                known, finding.policy, "role", role, lambda version: version.roles, (*place, "by", j)
+                known,
+                finding.policy,
+                "role",
+                role,
+                lambda version: version.roles,
+                (*place, "by", j),
             )
         if finding.bounded_by is not None:
             bounding = await context.store.known_model(finding.bounded_by)
@@ -185,7 +189,7 @@ async def withdraw_assessment(context: Context, id: str, withdrawal: Withdrawal)
         known = await context.store.known_assessment(id)
         if known is None:
             raise NotFound("assessment", id)
-        if known.withdrawn:
+        if known.withdrawn and context.key is None:
             raise AlreadyRecorded("withdrawal of", id, "it was withdrawn before")
         if withdrawal.superseded_by is not None:
             successor = await context.store.known_assessment(withdrawal.superseded_by)
@@ -208,12 +212,14 @@ async def withdraw_assessment(context: Context, id: str, withdrawal: Withdrawal)
                     )
                 ],
                 actor=context.actor,
-                rests_on={stream: known.stream},
+                # Only a replay of its own key may answer for one that was withdrawn before.
+                rests_on={stream: _NEVER if known.withdrawn else known.stream},
                 touches=(stream,),
                 key=context.key,
             )
         except Stale:
-            continue
+            if known.withdrawn:
+                raise AlreadyRecorded("withdrawal of", id, "it was withdrawn before") from None
     raise Unavailable("contention", "the evidence on this model is moving; ask again")
 
 

@@ -269,9 +269,7 @@ class Reading:
     rests_on: frozenset[str] = frozenset()
 
 
-def truth_of(
-    condition: "Condition", read: Callable[[Leaf], Reading], towards: Polarity
-) -> Reading:
+def truth_of(condition: "Condition", read: Callable[[Leaf], Reading], towards: Polarity) -> Reading:
     """The truth of the tree, given how each leaf reads. Total: every tree has a reading.
 
     *towards* is the polarity of the whole tree, which decides what `turns` means.

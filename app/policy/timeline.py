@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import zip_longest
 
 from app.policy.version import PolicyVersion
 
@@ -27,10 +28,10 @@ def timeline(versions: Iterable[tuple[PolicyVersion, str]]) -> tuple[PolicyInFor
     that take effect at the same instant are refused when the second is recorded.
     """
     ordered = sorted(versions, key=lambda pair: (pair[0].effective, pair[1]))
-    ends = [version.effective for version, _ in ordered[1:]] + [None]
+    ends = [version.effective for version, _ in ordered[1:]]
     return tuple(
         PolicyInForce(version, digest, version.effective, end)
-        for (version, digest), end in zip(ordered, ends, strict=True)
+        for (version, digest), end in zip_longest(ordered, ends)
     )
 
 

@@ -7,8 +7,7 @@ writer has a connection of its own, so no crowd of readers can keep it waiting.
 """
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -19,7 +18,7 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Table, event, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -141,11 +140,11 @@ class Database:
             connection = await asyncpg.connect(
                 self._url, timeout=CONNECT_SECONDS, server_settings=_SESSION
             )
+        except ValueError as error:
+            raise UnusableAddress(f"the database address cannot be used: {error}") from error
         except UNREACHABLE as error:
             message = "the database cannot be reached; ask again"
             raise Unavailable("database", message) from error
-        except (ValueError, ssl.SSLError) as error:
-            raise UnusableAddress(f"the database address cannot be used: {error}") from error
         try:
             await refuse_unfit(connection, throwaway=self._throwaway)
         except UNREACHABLE as error:
@@ -175,6 +174,13 @@ class Database:
         with _Trouble():
             async with self._engine.begin() as connection:
                 yield connection
+
+
+def is_trouble(error: BaseException) -> bool:
+    """Whether the connection, the server or its load is to blame, and not what was asked of it."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "")[:2] in _TROUBLE
+    return isinstance(error, UNREACHABLE)
 
 
 class _Trouble:
@@ -255,8 +261,10 @@ async def _migrate(url: str, service_role: str | None) -> None:
         # No time-outs but those of the migration itself: another starter's may take its time.
         try:
             connection = await asyncpg.connect(url, timeout=10, server_settings={"timezone": "UTC"})
+        except ValueError as error:
+            raise UnusableAddress(f"the database address cannot be used: {error}") from error
         except UNREACHABLE as error:
-            raise Unavailable("database", "the database cannot be reached") from error
+            raise Unavailable("database", f"the database cannot be reached: {error}") from error
         await refuse_unfit(connection, throwaway=True)
         return connection
 
@@ -300,8 +308,7 @@ def _grant(connection: Connection, role: str) -> None:
     if connection.execute(exists, {"role": role}).first() is None:
         return
     named = connection.dialect.identifier_preparer.quote_identifier(role)
-    names: Callable[[Table], str] = lambda table: table.name  # noqa: E731
-    every = ", ".join(map(names, tables.metadata.sorted_tables))
+    every = ", ".join(table.name for table in tables.metadata.sorted_tables)
     for statement in (
         f"GRANT SELECT, INSERT ON {every} TO {named}",
         f"GRANT SELECT ON alembic_version TO {named}",

@@ -5,13 +5,13 @@ the ledger checks those versions in the committing transaction, so a stale copy 
 never answered.
 """
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.assessment.assessment import Assessment, ModelVersion
 from app.assessment.evidence import Evidence
@@ -20,6 +20,7 @@ from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 from app.canonical import digest
 from app.decoding import decode_json
+from app.errors import Unavailable
 from app.ledger.entry import Kind, Position
 from app.policy.language import recorded_policy
 from app.policy.timeline import PolicyInForce, timeline
@@ -30,8 +31,11 @@ from app.storage.keys import Credential
 from app.storage.ledger import Ledger, Recorded
 from app.vocabulary import TEXT
 
-KEPT_SNAPSHOTS: Final = 4096
-KEPT_CREDENTIALS: Final = 1024
+KEPT: Final = 4096
+"""How many models' evidence, and how many policies, are kept in memory."""
+
+T = TypeVar("T")
+V = TypeVar("V")
 
 
 def policy_stream(policy: str) -> str:
@@ -115,3 +119,254 @@ _MODEL = TypeAdapter(ModelVersion)
 _ASSESSMENT = TypeAdapter(Assessment)
 _SAFEGUARD = TypeAdapter(SafeguardReport)
 _SIGN_OFF = TypeAdapter(SignOff)
+
+
+class Store:
+    """Storage, as operations use it. Nothing is connected before `open`."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        log: str = "localhost/aslgate",
+        deadline_seconds: float = 2.0,
+        bootstrap_key: str | None = None,
+    ) -> None:
+        self._database = database
+        self._log = log
+        self._bootstrap_key = bootstrap_key
+        self.ledger = Ledger(database, deadline_seconds=deadline_seconds)
+        self._parsed: dict[str, PolicyVersion] = {}
+        self._policies: dict[str, Policies] = {}
+        self._models: dict[str, _ModelRead] = {}
+
+    async def open(self, now: datetime) -> None:
+        """Connect, see that the ledger is whole and named as we are told, and make the first key."""
+        await self._database.open()
+        await self.ledger.initialise(self._log)
+        await self.ledger.start()
+        if self._bootstrap_key is not None:
+            async with self._database.writing() as connection:
+                await keys.ensure_key(
+                    connection, self._bootstrap_key, name="bootstrap", roles=("admin",), now=now
+                )
+
+    async def close(self) -> None:
+        """Record what waits, and let all connections go."""
+        await self.ledger.close()
+        await self._database.close()
+
+    async def trouble(self) -> str | None:
+        """Why nothing can be decided or recorded now; `None`: all is well."""
+        try:
+            async with self._database.reading() as connection:
+                revision = await current_revision(connection)
+        except Unavailable as unavailable:
+            return unavailable.message
+        if revision != expected_revision():
+            return f"the database is at migration {revision}, not {expected_revision()}"
+        return None
+
+    async def authenticate(self, key: str, now: datetime) -> Credential | None:
+        """Whose key it is; `None`: nobody's that counts now."""
+        async with self._database.reading() as connection:
+            return await keys.authenticate(connection, key, now=now)
+
+    # --- policies ------------------------------------------------------------------------------
+
+    async def policies(self, policy: str) -> Policies:
+        """All recorded versions of the policy as of now; none where it is unknown."""
+        async with self._database.reading() as connection:
+            return await self._read_policies(connection, policy, None)
+
+    async def known(self, policies: Iterable[str]) -> Known:
+        """What the recorded versions of *policies* name, and the lines of every policy."""
+        async with self._database.reading() as connection:
+            found = await records.policy_records(connection)
+        versions = [self._policy(record) for record in found]
+        asked = set(policies)
+        return Known(
+            by_policy={
+                policy: tuple(r.version for r in versions if r.version.policy == policy)
+                for policy in asked
+            },
+            lines=frozenset(line for r in versions for line in r.version.lines),
+        )
+
+    async def _read_policies(
+        self, connection: AsyncConnection, policy: str, known_at: int | None
+    ) -> Policies:
+        found = await records.policy_records(connection, policy, known_at=known_at)
+        stream = policy_stream(policy)
+        streams = await records.stream_versions(connection, [stream])
+        versions = tuple(self._policy(record) for record in found)
+        return Policies(
+            streams[stream], versions, timeline((r.version, r.digest) for r in versions)
+        )
+
+    def _policy(self, record: Recorded) -> RecordedPolicy:
+        """The parsed version; a recorded document never changes, so it is parsed once."""
+        identity = record.subject
+        version = self._parsed.get(identity)
+        if version is None:
+            version = self._parsed[identity] = recorded_policy(record.document)
+        return RecordedPolicy(version, identity, record.document, record.position)
+
+    # --- models and evidence -------------------------------------------------------------------
+
+    async def known_model(self, model: str) -> KnownModel:
+        """The model version as registered, and its stream version."""
+        stream = model_stream(model)
+        async with self._database.reading() as connection:
+            record = await records.model_record(connection, model)
+            streams = await records.stream_versions(connection, [stream])
+        return KnownModel(record, streams[stream])
+
+    async def known_assessment(self, id: str) -> KnownAssessment | None:
+        """The assessment with that id, if there is one."""
+        async with self._database.reading() as connection:
+            piece = await records.evidence_of_id(connection, id)
+            if piece is None or piece.record.kind is not Kind.ASSESSMENT:
+                return None
+            stream = model_stream(piece.model)
+            streams = await records.stream_versions(connection, [stream])
+        return KnownAssessment(piece.model, piece.withdrawn is not None, streams[stream])
+
+    async def snapshot(self, model: str, policy: str, known_at: int | None) -> Snapshot:
+        """What a determination rests on: as of now, from memory where it was read before, or as of
+        a ledger size in the past.
+        """
+        if known_at is not None:
+            async with self._database.reading() as connection:
+                past = await self._read_policies(connection, policy, known_at)
+                read = await self._read_model(connection, model, known_at)
+            return Snapshot({}, read.size, past.timeline, read.model, read.evidence)
+        policies, read_now = self._policies.get(policy), self._models.get(model)
+        if policies is None or read_now is None:
+            async with self._database.reading() as connection:
+                policies = await self._read_policies(connection, policy, None)
+                read_now = await self._read_model(connection, model, None)
+            # What is unknown is not kept: anyone can ask for any name.
+            if policies.versions:
+                _keep(self._policies, policy, policies)
+            if read_now.model is not None:
+                _keep(self._models, model, read_now)
+        return Snapshot(
+            {policy_stream(policy): policies.stream, model_stream(model): read_now.stream},
+            read_now.size,
+            policies.timeline,
+            read_now.model,
+            read_now.evidence,
+        )
+
+    def forget(self, streams: Iterable[str]) -> None:
+        """Read anew what those streams tell of: they have moved."""
+        for stream in streams:
+            kind, _, name = stream.partition(":")
+            if kind == "policy":
+                self._policies.pop(name, None)
+            else:
+                self._models.pop(name, None)
+
+    async def _read_model(
+        self, connection: AsyncConnection, model: str, known_at: int | None
+    ) -> "_ModelRead":
+        stream = model_stream(model)
+        record = await records.model_record(connection, model, known_at=known_at)
+        found = await records.evidence_on(connection, model, streams=[stream], known_at=known_at)
+        pieces: dict[Kind, list[RecordedEvidence[Any]]] = {kind: [] for kind in _EVIDENCE}
+        for piece in found.pieces:
+            if piece.withdrawn is None:
+                kind = piece.record.kind
+                pieces[kind].append(_evidence(piece.record, _EVIDENCE[kind]))
+        return _ModelRead(
+            found.streams[stream],
+            found.size,
+            None if record is None else _read(_MODEL, record.document),
+            Evidence(
+                tuple(pieces[Kind.ASSESSMENT]),
+                tuple(pieces[Kind.SAFEGUARD]),
+                tuple(pieces[Kind.SIGN_OFF]),
+            ),
+        )
+
+    # --- records -------------------------------------------------------------------------------
+
+    async def streams(self, names: Iterable[str]) -> Mapping[str, int]:
+        """The version of each stream now."""
+        async with self._database.reading() as connection:
+            return await records.stream_versions(connection, names)
+
+    async def record(self, subject: str) -> Recorded | None:
+        """What is recorded under that id."""
+        async with self._database.reading() as connection:
+            return await records.record_of(connection, subject)
+
+    async def latest_determination(
+        self, model: str, action: str, policy: str | None
+    ) -> Recorded | None:
+        """The determination that speaks for the latest instant."""
+        async with self._database.reading() as connection:
+            return await records.latest_determination(connection, model, action, policy)
+
+    async def determinations(
+        self,
+        *,
+        model: str | None,
+        action: str | None,
+        decision: str | None,
+        policy: str | None,
+        before: int | None,
+        limit: int,
+    ) -> Sequence[Recorded]:
+        """The newest determinations that fit, before a ledger index."""
+        async with self._database.reading() as connection:
+            return await records.determinations(
+                connection,
+                model=model,
+                action=action,
+                decision=decision,
+                policy=policy,
+                before=before,
+                limit=limit,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _ModelRead:
+    """A model version and the evidence on it, as of a stream version."""
+
+    stream: int
+    size: int
+    model: ModelVersion | None
+    evidence: Evidence
+
+
+_EVIDENCE: Final[Mapping[Kind, TypeAdapter[Any]]] = {
+    Kind.ASSESSMENT: _ASSESSMENT,
+    Kind.SAFEGUARD: _SAFEGUARD,
+    Kind.SIGN_OFF: _SIGN_OFF,
+}
+
+
+def _evidence(record: Recorded, adapter: TypeAdapter[T]) -> RecordedEvidence[T]:
+    return RecordedEvidence(
+        record.subject, digest(record.document), _read(adapter, record.document)
+    )
+
+
+def _read(adapter: TypeAdapter[T], document: bytes) -> T:
+    """What a recorded document says: our own bytes, in which decimals are text."""
+    fields = decode_json(document)
+    assert isinstance(fields, dict)
+    # The id is the record's, not part of what was said.
+    fields.pop("id", None)
+    return adapter.validate_python(fields, context=dict(TEXT))
+
+
+def _keep(kept: dict[str, V], name: str, value: V) -> None:
+    """Keep the newest so many; a dict remembers the order in which they came."""
+    kept.pop(name, None)
+    kept[name] = value
+    if len(kept) > KEPT:
+        del kept[next(iter(kept))]

@@ -1,0 +1,32 @@
+"""`aslgate`: the same operations at a prompt, and the service itself."""
+
+import sys
+
+import typer
+
+from app.cli import keys, openapi, policy, quickstart, serve, service
+from app.cli.serving import UNUSABLE
+
+app = typer.Typer(
+    name="aslgate",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="What protection level a frontier model requires, and whether it is in place.",
+)
+app.command()(quickstart.quickstart)
+app.command()(serve.serve)
+app.command()(serve.migrate)
+app.command()(service.determine)
+app.command()(openapi.openapi)
+app.add_typer(keys.commands, name="keys")
+app.add_typer(policy.commands, name="policy")
+
+
+def main() -> None:
+    """Run one command; what cannot work is said in one sentence, with exit code 1."""
+    try:
+        app()
+    except UNUSABLE as error:
+        sys.stderr.write(f"aslgate: {error}\n")
+        sys.exit(service.FAILED)

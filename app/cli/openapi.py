@@ -1,0 +1,22 @@
+"""`aslgate openapi`: write the HTTP contract as it is committed."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.service import print_line
+from app.main import contract
+
+
+def openapi(
+    folder: Annotated[Path, typer.Argument(help="Where to write.")] = Path("openapi"),
+) -> None:
+    """Write `openapi.json`, and `operations.txt` with one line an operation."""
+    document, operations = contract()
+    folder.mkdir(exist_ok=True)
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    (folder / "openapi.json").write_text(text, encoding="utf-8")
+    (folder / "operations.txt").write_text("\n".join(operations) + "\n", encoding="utf-8")
+    print_line(f"{len(operations)} operations in {folder}")

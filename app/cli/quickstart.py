@@ -1,0 +1,184 @@
+"""`aslgate quickstart`: the main job on real, published evidence, and the service left running."""
+
+import asyncio
+import hashlib
+import json
+import shlex
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import orjson
+import typer
+from rich.console import Console
+
+from app.cli import serving
+from app.cli.render import determination_panel
+from app.cli.serve import DataDir, settings_of
+from app.cli.service import fail
+from app.http.observability import configure_logging
+from app.policy.language import read_policy
+from app.settings import Settings
+from app.storage import keys
+from app.storage.database import Database
+
+POLICY = "anthropic-rsp"
+ACTION = "external-deployment"
+AT = "2025-05-22T16:00:00Z"
+"""The day on which both models were released, under RSP 2.2."""
+_KEY_FILE = "quickstart.key"
+
+
+def shipped_policies() -> Path:
+    """The policies that come with aslgate: in the installed package, or in a checkout."""
+    shipped = Path(__file__).parents[1] / "_shipped" / "policies"
+    return shipped if shipped.is_dir() else Path(__file__).parents[2] / "policies"
+
+
+def quickstart(
+    data_dir: DataDir = None,
+    port: Annotated[int, typer.Option(envvar="ASLGATE_PORT", min=1, max=65535)] = 8000,
+) -> None:
+    """Start everything, record the shipped policies and published evidence, show two real answers.
+
+    The service keeps running until Ctrl-C. Running it again is harmless.
+    """
+    settings = settings_of(data_dir=data_dir)
+    console = Console()
+    _refuse_busy(port)
+    console.print(f"Starting Postgres in {serving.data_dir(settings)} …", highlight=False)
+    configure_logging()
+    with serving.stopped_by_signals(), serving.database(settings, up_to_date=True) as addresses:
+        serving.log_to_file(serving.data_dir(settings) / "service.log")
+        key = _key(settings, Database(addresses.service))
+        asyncio.run(_run(console, settings, addresses, key, port))
+    console.print("Stopped.")
+
+
+def _refuse_busy(port: int) -> None:
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            fail(f"something already listens on port {port}: choose another with --port")
+
+
+def _key(settings: Settings, database: Database) -> str:
+    """The key of the first run, as long as it still opens; else a new one, kept beside the data."""
+    file = serving.data_dir(settings) / _KEY_FILE
+
+    async def kept_or_new() -> str:
+        now = datetime.now(UTC)
+        await database.open()
+        try:
+            if file.exists():
+                kept = file.read_text().strip()
+                async with database.reading() as connection:
+                    if await keys.authenticate(connection, kept, now=now) is not None:
+                        return kept
+            async with database.writing() as connection:
+                new = await keys.create_key(connection, name="quickstart", roles=["admin"], now=now)
+        finally:
+            await database.close()
+        serving.write_secret(file, new.text)
+        return new.text
+
+    return asyncio.run(kept_or_new())
+
+
+async def _run(
+    console: Console, settings: Settings, addresses: serving.Addresses, key: str, port: int
+) -> None:
+    server = serving.server(settings, serving.open_store(settings, addresses), "127.0.0.1", port)
+    serving_task = asyncio.create_task(server.serve())
+    while not server.started:
+        if serving_task.done():
+            log = serving.data_dir(settings) / "service.log"
+            fail(f"the service did not start: see {log}")
+        await asyncio.sleep(0.02)
+    url = f"http://127.0.0.1:{port}"
+    headers = {"Authorization": f"Bearer {key}"}
+    try:
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
+            await _show(console, client, url, key)
+    except BaseException:
+        server.should_exit = True
+        raise
+    finally:
+        await serving_task
+
+
+async def _show(console: Console, client: httpx.AsyncClient, url: str, key: str) -> None:
+    folder = shipped_policies() / POLICY
+    for file in sorted(folder.glob("*.yaml")):
+        if not file.name.endswith(".cases.yaml"):
+            await _record_policy(console, client, file)
+    asked = []
+    for file in sorted((folder / "evidence").glob("*.json")):
+        bodies = json.loads(file.read_text())
+        for path, body in _bodies(bodies):
+            await _send(client, path, body, repeatable=True)
+        asked.append(
+            {"model": bodies["model"]["model"], "action": ACTION, "policy": POLICY, "at": AT}
+        )
+        console.print(f"Recorded {bodies['model']['model']} and its published evidence.")
+    for question in asked:
+        answer = await _send(client, "/v1/determinations", question, repeatable=False)
+        console.print()
+        console.print(determination_panel(answer))
+        console.print("You get this answer with")
+        console.print(_curl(url, question), soft_wrap=True, highlight=False, markup=False)
+    console.print()
+    console.print("The key to use:", highlight=False)
+    console.print(f"export ASLGATE_API_KEY={key}", soft_wrap=True, highlight=False, markup=False)
+    console.print()
+    console.print(
+        f"aslgate is running at {url} (docs: {url}/docs). Ctrl-C stops it.", highlight=False
+    )
+
+
+def _bodies(bodies: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield "/v1/models", bodies["model"]
+    for kind in ("assessments", "safeguards", "sign_offs"):
+        for body in bodies[kind]:
+            yield f"/v1/{kind.replace('_', '-')}", body
+
+
+async def _record_policy(console: Console, client: httpx.AsyncClient, file: Path) -> None:
+    text = file.read_bytes()
+    version = read_policy(text, "yaml")
+    response = await client.post(
+        f"/v1/policies/{version.policy}/versions",
+        content=text,
+        headers={"Content-Type": "application/yaml"},
+    )
+    answer = _checked(response)
+    since = answer["in_force"]["from"][:10]
+    console.print(f"Recorded {version.policy} {version.version}, in force from {since}.")
+
+
+async def _send(
+    client: httpx.AsyncClient, path: str, body: Any, *, repeatable: bool
+) -> dict[str, Any]:
+    """Record *body*; with *repeatable* under a key of its own, so that it is recorded only once."""
+    content = orjson.dumps(body)
+    headers = {"Content-Type": "application/json"}
+    if repeatable:
+        headers["Idempotency-Key"] = f"quickstart-{hashlib.sha256(content).hexdigest()}"
+    return _checked(await client.post(path, content=content, headers=headers))
+
+
+def _checked(response: httpx.Response) -> dict[str, Any]:
+    answer = response.json()
+    if response.status_code != 201 or not isinstance(answer, dict):
+        fail(f"{response.request.url.path} answered {response.status_code}: {response.text}")
+    return answer
+
+
+def _curl(url: str, question: dict[str, str]) -> str:
+    body = shlex.quote(json.dumps(question))
+    return (
+        f'curl -sS {url}/v1/determinations -H "Authorization: Bearer $ASLGATE_API_KEY" '
+        f"-H 'Content-Type: application/json' -d {body}"
+    )

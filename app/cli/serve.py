@@ -1,0 +1,60 @@
+"""`aslgate serve` and `aslgate migrate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli import serving
+from app.cli.service import USAGE, fail, print_line
+from app.http.observability import configure_logging
+from app.settings import Settings
+from app.storage import database
+
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ASLGATE_DATABASE_URL", help="A Postgres from 15 on; default: the embedded one."
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(envvar="ASLGATE_DATA_DIR", help="Where the embedded Postgres keeps its data."),
+]
+
+
+def settings_of(database_url: str | None = None, data_dir: Path | None = None) -> Settings:
+    """The settings, what was given on the command line before what the environment says."""
+    given = {"database_url": database_url, "data_dir": data_dir}
+    return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def serve(
+    host: Annotated[str, typer.Option(envvar="ASLGATE_HOST")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="ASLGATE_PORT", min=0, max=65535)] = 8000,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Run the service. Ctrl-C or SIGTERM drains it, and then stops the embedded database."""
+    if database_url is not None and data_dir is not None:
+        fail("give --database-url or --data-dir, not both", USAGE)
+    settings = settings_of(database_url, data_dir)
+    configure_logging()
+    with serving.stopped_by_signals(), serving.database(settings, up_to_date=True) as addresses:
+        server = serving.server(settings, serving.open_store(settings, addresses), host, port)
+        server.run()
+    if not server.started:
+        raise typer.Exit(1)
+
+
+def migrate(database_url: DatabaseUrl = None) -> None:
+    """Bring a database by URL up to date. Give the address of the role that owns the tables.
+
+    With ASLGATE_SERVICE_ROLE, that role is granted what the service needs.
+    """
+    settings = settings_of(database_url)
+    if settings.database_url is None:
+        fail("give --database-url or set ASLGATE_DATABASE_URL", USAGE)
+    url = settings.database_url.get_secret_value()
+    database.migrate(url, service_role=settings.service_role)
+    print_line(f"the database is at {database.expected_revision()}")

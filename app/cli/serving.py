@@ -1,0 +1,168 @@
+"""Starting the service: its database first, then the server, and both down again in order."""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import structlog
+import uvicorn
+
+from app.errors import Refusal
+from app.http.server import PromptHttpProtocol
+from app.main import create_app
+from app.settings import Settings
+from app.storage.database import (
+    DATABASE,
+    OWNER,
+    SERVICE,
+    Database,
+    UnfitServer,
+    UnusableAddress,
+    migrate,
+    prepare_roles,
+)
+from app.storage.embedded import (
+    EmbeddedPostgres,
+    EmbeddedPostgresError,
+    PostgresAddress,
+    default_data_dir,
+)
+from app.storage.keys import UnusableKey
+from app.storage.ledger import LedgerFault
+from app.storage.store import Store
+
+_WATCH_SECONDS = 0.25
+
+UNUSABLE = (
+    EmbeddedPostgresError,
+    LedgerFault,
+    Refusal,
+    UnfitServer,
+    UnusableAddress,
+    UnusableKey,
+)
+"""What ends a command with a sentence: nothing can be served in these circumstances."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the database is, for the role that owns the tables and for the service's own."""
+
+    owner: str | PostgresAddress
+    service: str | PostgresAddress
+
+
+def data_dir(settings: Settings) -> Path:
+    """Where the embedded database and this machine's keys are kept."""
+    return settings.data_dir or default_data_dir()
+
+
+@contextlib.contextmanager
+def database(settings: Settings, *, up_to_date: bool) -> Iterator[Addresses]:
+    """The database that the settings name, for as long as the block lasts.
+
+    The embedded one is started, looked after, and with *up_to_date* migrated; a server by URL is
+    used as it is, for its migrations are its operator's (`aslgate migrate`).
+    """
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+        yield Addresses(url, url)
+        return
+    with EmbeddedPostgres(data_dir(settings), binaries=settings.postgres_bin) as postgres:
+        owner, service = postgres.dsn(DATABASE, OWNER), postgres.dsn(DATABASE, SERVICE)
+        if up_to_date:
+            prepare_roles(postgres.dsn())
+            migrate(owner, service_role=SERVICE)
+        with _revived_when_killed(postgres):
+            yield Addresses(owner, service)
+
+
+@contextlib.contextmanager
+def _revived_when_killed(postgres: EmbeddedPostgres) -> Iterator[None]:
+    """Start Postgres again whenever it dies under the service, until the block ends."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        log = structlog.get_logger("aslgate.database")
+        while not stop.wait(_WATCH_SECONDS):
+            try:
+                if postgres.revive():
+                    log.warning("the embedded Postgres had died and was started again")
+            except (OSError, RuntimeError) as error:
+                log.error("the embedded Postgres does not start", error=str(error))
+
+    watcher = threading.Thread(target=watch, name="postgres-watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def open_store(settings: Settings, addresses: Addresses) -> Store:
+    """The store over the service's own role."""
+    return Store(
+        Database(addresses.service),
+        log=settings.log_name,
+        deadline_seconds=settings.deadline_seconds,
+        bootstrap_key=(
+            settings.bootstrap_key.get_secret_value() if settings.bootstrap_key else None
+        ),
+    )
+
+
+def server(settings: Settings, store: Store, host: str, port: int) -> uvicorn.Server:
+    """The HTTP server over *store*, not yet started."""
+    config = uvicorn.Config(
+        create_app(settings, store),
+        host=host,
+        port=port,
+        http=PromptHttpProtocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+    return uvicorn.Server(config)
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that the database goes down after.
+
+    uvicorn drains first and then raises the signal again for us; a plain SIGTERM would end the
+    process before the database is stopped.
+    """
+
+    def leave(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def log_to_file(path: Path) -> None:
+    """Send the log to *path* instead, and keep the terminal for what a person reads."""
+    root = logging.getLogger()
+    handler = logging.FileHandler(path)
+    handler.setFormatter(root.handlers[0].formatter)
+    root.handlers = [handler]
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """Write *secret* where only this account can read it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret)

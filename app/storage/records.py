@@ -1,0 +1,291 @@
+"""What was recorded, read back as the bytes that it was recorded as.
+
+Every function reads on a connection from `Database.reading`, on which all reads see one snapshot:
+what two of them say agrees, and agrees with the ledger size and stream versions read beside it.
+`known_at` is a ledger size: what had been recorded when the ledger held so many entries.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.storage.ledger import Recorded, recorded
+from app.storage.tables import (
+    determination,
+    evidence,
+    ledger_entry,
+    ledger_head,
+    model_version,
+    policy_version,
+    stream,
+    withdrawal,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The ledger's name, how many entries it has, and when the last one was recorded."""
+
+    log: str
+    size: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersionNamed:
+    """A recorded policy version without its document; `index` is that of its entry."""
+
+    index: int
+    policy: str
+    version: str
+    digest: str
+    effective: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceRecorded:
+    """A recorded piece of evidence on a model.
+
+    `speaks_for`: from when on what it says holds. `withdrawn`: the index of the entry that withdrew
+    it; `None`: it counts.
+    """
+
+    record: Recorded
+    model: str
+    policy: str | None
+    speaks_for: datetime
+    withdrawn: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceOn:
+    """All evidence on a model in the order of recording, withdrawn pieces included.
+
+    `streams` are the versions of the streams that were asked for, and `size` that of the ledger, at
+    the moment of reading, also where the evidence is that of an earlier one.
+    """
+
+    pieces: tuple[EvidenceRecorded, ...]
+    streams: dict[str, int]
+    size: int
+
+
+_RECORD = (
+    ledger_entry.c.index,
+    ledger_entry.c.kind,
+    ledger_entry.c.subject,
+    ledger_entry.c.document,
+    ledger_entry.c.leaf_hash,
+    ledger_entry.c.at,
+)
+
+
+async def head(connection: AsyncConnection) -> Head | None:
+    """Where the ledger stands; `None`: it was never started."""
+    row = (await connection.execute(select(ledger_head))).first()
+    return None if row is None else Head(row.log, row.size, row.last_at)
+
+
+async def ledger_size(connection: AsyncConnection) -> int:
+    """How many entries the ledger has."""
+    return (await connection.scalar(select(ledger_head.c.size))) or 0
+
+
+async def stream_versions(connection: AsyncConnection, names: Iterable[str]) -> dict[str, int]:
+    """The version of each named stream; 0 where nothing ever touched it."""
+    asked = sorted(set(names))
+    rows = await connection.execute(
+        select(stream.c.name, stream.c.version).where(stream.c.name.in_(asked))
+    )
+    return dict.fromkeys(asked, 0) | {row.name: row.version for row in rows}
+
+
+async def record_of(connection: AsyncConnection, subject: str) -> Recorded | None:
+    """What is recorded under that id or name."""
+    return await _first(connection, select(*_RECORD).where(ledger_entry.c.subject == subject))
+
+
+async def record_at(connection: AsyncConnection, index: int) -> Recorded | None:
+    """What the entry with that index records."""
+    return await _first(connection, select(*_RECORD).where(ledger_entry.c.index == index))
+
+
+async def records_from(connection: AsyncConnection, first: int, limit: int) -> tuple[Recorded, ...]:
+    """What the next *limit* entries record, from index *first* on."""
+    return await _all(
+        connection,
+        select(*_RECORD)
+        .where(ledger_entry.c.index >= first)
+        .order_by(ledger_entry.c.index)
+        .limit(limit),
+    )
+
+
+async def entries_from(
+    connection: AsyncConnection, first: int, limit: int
+) -> tuple[tuple[int, bytes, bytes], ...]:
+    """Index, entry and leaf hash of the next *limit* entries, from index *first* on."""
+    rows = await connection.execute(
+        select(ledger_entry.c.index, ledger_entry.c.entry, ledger_entry.c.leaf_hash)
+        .where(ledger_entry.c.index >= first)
+        .order_by(ledger_entry.c.index)
+        .limit(limit)
+    )
+    return tuple((index, entry, leaf_hash) for index, entry, leaf_hash in rows)
+
+
+async def policy_versions(
+    connection: AsyncConnection, policy: str | None = None, *, known_at: int | None = None
+) -> tuple[PolicyVersionNamed, ...]:
+    """The versions of *policy*, or of every policy, in the order of recording."""
+    asked = select(policy_version).order_by(policy_version.c.index)
+    if policy is not None:
+        asked = asked.where(policy_version.c.policy == policy)
+    if known_at is not None:
+        asked = asked.where(policy_version.c.index < known_at)
+    rows = await connection.execute(asked)
+    return tuple(PolicyVersionNamed(*row) for row in rows)
+
+
+async def policy_records(
+    connection: AsyncConnection, policy: str | None = None, *, known_at: int | None = None
+) -> tuple[Recorded, ...]:
+    """The documents of those versions, in the same order."""
+    asked = (
+        select(*_RECORD)
+        .join(policy_version, policy_version.c.index == ledger_entry.c.index)
+        .order_by(policy_version.c.index)
+    )
+    if policy is not None:
+        asked = asked.where(policy_version.c.policy == policy)
+    if known_at is not None:
+        asked = asked.where(policy_version.c.index < known_at)
+    return await _all(connection, asked)
+
+
+async def model_record(
+    connection: AsyncConnection, model: str, *, known_at: int | None = None
+) -> Recorded | None:
+    """The registration of `name@version`."""
+    asked = (
+        select(*_RECORD)
+        .join(model_version, model_version.c.index == ledger_entry.c.index)
+        .where(model_version.c.model == model)
+    )
+    if known_at is not None:
+        asked = asked.where(model_version.c.index < known_at)
+    return await _first(connection, asked)
+
+
+async def evidence_on(
+    connection: AsyncConnection,
+    model: str,
+    *,
+    streams: Iterable[str] = (),
+    known_at: int | None = None,
+) -> EvidenceOn:
+    """All evidence on *model*, with the versions of *streams* at which it was read."""
+    asked = _evidence(known_at).where(evidence.c.model == model).order_by(evidence.c.index)
+    rows = (await connection.execute(asked)).mappings().all()
+    return EvidenceOn(
+        pieces=tuple(map(_evidence_recorded, rows)),
+        streams=await stream_versions(connection, streams),
+        size=await ledger_size(connection),
+    )
+
+
+async def evidence_of_id(connection: AsyncConnection, id: str) -> EvidenceRecorded | None:
+    """The piece of evidence with that id."""
+    found = await connection.execute(_evidence(None).where(evidence.c.id == id))
+    row = found.mappings().first()
+    return None if row is None else _evidence_recorded(row)
+
+
+async def latest_determination(
+    connection: AsyncConnection, model: str, action: str, policy: str | None = None
+) -> Recorded | None:
+    """The one made at the latest instant, under *policy* or under any; the last recorded of those.
+
+    Not one that was asked for with what was known in the past.
+    """
+    asked = (
+        _determinations()
+        .where(
+            determination.c.model == model,
+            determination.c.action == action,
+            ~determination.c.as_known,
+        )
+        .order_by(determination.c.at.desc(), determination.c.index.desc())
+        .limit(1)
+    )
+    if policy is not None:
+        asked = asked.where(determination.c.policy == policy)
+    return await _first(connection, asked)
+
+
+async def determinations(
+    connection: AsyncConnection,
+    *,
+    model: str | None = None,
+    action: str | None = None,
+    decision: str | None = None,
+    policy: str | None = None,
+    before: int | None = None,
+    limit: int,
+) -> tuple[Recorded, ...]:
+    """The last *limit* determinations that fit, newest first; `before`: of a smaller index."""
+    columns = determination.c
+    asked = _determinations().order_by(columns.index.desc()).limit(limit)
+    for column, value in (
+        (columns.model, model),
+        (columns.action, action),
+        (columns.decision, decision),
+        (columns.policy, policy),
+    ):
+        if value is not None:
+            asked = asked.where(column == value)
+    if before is not None:
+        asked = asked.where(columns.index < before)
+    return await _all(connection, asked)
+
+
+def _determinations() -> Select[Any]:
+    same: ColumnElement[bool] = determination.c.index == ledger_entry.c.index
+    return select(*_RECORD).select_from(determination.join(ledger_entry, same))
+
+
+def _evidence(known_at: int | None) -> Select[Any]:
+    withdrawn = withdrawal.c.evidence_id == evidence.c.id
+    if known_at is not None:
+        withdrawn = and_(withdrawn, withdrawal.c.index < known_at)
+    asked = select(
+        *_RECORD,
+        evidence.c.model,
+        evidence.c.policy,
+        evidence.c.speaks_for,
+        withdrawal.c.index.label("withdrawn"),
+    ).select_from(
+        evidence.join(ledger_entry, evidence.c.index == ledger_entry.c.index).outerjoin(
+            withdrawal, withdrawn
+        )
+    )
+    return asked if known_at is None else asked.where(evidence.c.index < known_at)
+
+
+def _evidence_recorded(row: Any) -> EvidenceRecorded:
+    return EvidenceRecorded(
+        recorded(row), row["model"], row["policy"], row["speaks_for"], row["withdrawn"]
+    )
+
+
+async def _first(connection: AsyncConnection, asked: Select[Any]) -> Recorded | None:
+    row = (await connection.execute(asked)).mappings().first()
+    return None if row is None else recorded(row)
+
+
+async def _all(connection: AsyncConnection, asked: Select[Any]) -> tuple[Recorded, ...]:
+    return tuple(map(recorded, (await connection.execute(asked)).mappings().all()))

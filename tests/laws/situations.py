@@ -1,0 +1,616 @@
+"""Random valid policy versions, evidence on a model, and questions: what the laws are tested on.
+
+Times lie on a coarse grid, so that ties, boundaries and starts that are still to come are frequent.
+Most of the evidence permits, so that the gate is often open: a law that says "never more
+permissive" is empty where everything is denied (`test_the_gate_is_often_open` watches this).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from hypothesis import assume
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from app.assessment.assessment import Assessment, ModelVersion, Result
+from app.assessment.evidence import Evidence, Recorded
+from app.assessment.safeguards import SafeguardReport
+from app.assessment.sign_offs import SignOff
+from app.canonical import canonical_json, digest
+from app.determination.decide import Question, decide
+from app.determination.record import Determination
+from app.parsing import parse
+from app.policy.conditions import Condition, LineIn, walk
+from app.policy.language import policy_digest
+from app.policy.lint import lint
+from app.policy.timeline import PolicyInForce
+from app.policy.version import PolicyVersion
+from app.vocabulary import JSON, TEXT, Duration, Outcome, Verb, write_instant
+
+Json = dict[str, Any]
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+T = TypeVar("T")
+
+START = datetime(2025, 1, 1, tzinfo=UTC)
+STEP = timedelta(days=10)
+LAST = 12
+"""The last step of the grid at which evidence may begin."""
+
+MODEL = "m@1"
+POLICY = "p"
+ROLES = ("ceo", "rso", "board")
+ACTIONS = ("deploy", "train")
+
+VERSION = TypeAdapter(PolicyVersion)
+A_MODEL = TypeAdapter(ModelVersion)
+AN_ASSESSMENT = TypeAdapter(Assessment)
+A_REPORT = TypeAdapter(SafeguardReport)
+A_SIGN_OFF = TypeAdapter(SignOff)
+
+
+def instant(step: float) -> datetime:
+    """The instant at that step of the grid."""
+    return START + step * STEP
+
+
+def _time(step: float) -> str:
+    return write_instant(instant(step))
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that `decide` is given."""
+
+    policy: PolicyInForce
+    model: ModelVersion
+    evidence: Evidence
+    question: Question
+
+    @property
+    def version(self) -> PolicyVersion:
+        return self.policy.version
+
+    @property
+    def at(self) -> datetime:
+        return self.question.at
+
+    def decide(
+        self, evidence: Evidence | None = None, at: datetime | None = None
+    ) -> Determination:
+        """The answer; with other evidence, or at another instant."""
+        question = self.question if at is None else replace(self.question, at=at)
+        return decide(
+            question, self.policy, self.model, self.evidence if evidence is None else evidence
+        )
+
+
+# --- policies ----------------------------------------------------------------------------------
+
+_DURATIONS = ("P10D", "P20D", "P40D", "P60D", "P1M")
+_ALL_ACTIONS = ([ACTIONS[0]], [ACTIONS[1]], list(ACTIONS))
+
+
+def one_of(draw: Draw, choices: Sequence[T]) -> T:
+    """One of *choices*; a counterexample shrinks towards the first."""
+    chosen: T = choices[draw(st.integers(0, len(choices) - 1))]
+    return chosen
+
+
+def likely(draw: Draw, out_of: int) -> bool:
+    """True but for one time in *out_of*."""
+    return bool(draw(st.integers(0, out_of - 1)) < out_of - 1)
+
+
+def _some(draw: Draw, choices: Sequence[T], least: int = 0) -> list[T]:
+    mask = draw(st.integers(0, 2 ** len(choices) - 1))
+    chosen = [choice for i, choice in enumerate(choices) if mask >> i & 1]
+    return chosen if len(chosen) >= least else list(choices[:least])
+
+
+def _bound(draw: Draw, *, upper: bool, number: int) -> Json:
+    return {one_of(draw, ("below", "at_most") if upper else ("above", "at_least")): str(number)}
+
+
+def _line(draw: Draw) -> Json:
+    higher = one_of(draw, (True, False))
+    line: Json = {"title": "t", "unit": "share", "riskier": "higher" if higher else "lower"}
+    zones = one_of(draw, (("rule_out", "rule_in"), ("rule_out",), ("rule_in",)))
+    if "rule_out" in zones:
+        line["rule_out"] = _bound(draw, upper=higher, number=4 if higher else 6)
+    if "rule_in" in zones:
+        line["rule_in"] = _bound(draw, upper=not higher, number=7 if higher else 3)
+    if not likely(draw, 4):
+        line["point_value_suffices"] = "true"
+    return line
+
+
+def _fact(draw: Draw) -> Json:
+    fact = {"fact": "training_compute_flop", one_of(draw, ("at_least", "below")): "1e25"}
+    return {"not": fact} if not likely(draw, 3) else fact
+
+
+def _permits(draw: Draw, lines: Mapping[str, Json], weaker: Sequence[str], due: bool) -> Json:
+    """A leaf that permits."""
+    kinds = ["finding", "finding", "assessment", "sign_off", "fact"]
+    kinds += ["line"] * any("rule_out" in line for line in lines.values())
+    kinds += ["threshold"] * bool(weaker) + ["reassessment"] * due
+    match one_of(draw, kinds):
+        case "finding":
+            return {"finding": "ruled-out", "by": _some(draw, ROLES)}
+        case "assessment":
+            kind = one_of(draw, ("comprehensive", "quick"))
+            return {"assessment": kind, "max_age": one_of(draw, _DURATIONS)}
+        case "sign_off":
+            return {"sign_off": "approved", "by": one_of(draw, ROLES)}
+        case "line":
+            named = [name for name, line in lines.items() if "rule_out" in line]
+            leaf = {"line": one_of(draw, named), "zone": "rule_out"}
+            return leaf if likely(draw, 2) else leaf | {"max_age": one_of(draw, _DURATIONS)}
+        case "threshold":
+            return {"threshold_ruled_out": one_of(draw, weaker)}
+        case "reassessment":
+            return {"reassessment": "not-due"}
+        case _:
+            return _fact(draw)
+
+
+def _counts_against(draw: Draw, lines: Mapping[str, Json], of_threshold: bool) -> Json:
+    """A leaf that counts against."""
+    kinds = ["finding", "finding", "finding"] if of_threshold else ["elapsed", "elapsed"]
+    kinds += ["line"] * any("rule_in" in line for line in lines.values())
+    kinds += ["elapsed", "compute_ratio", "sign_off", "fact"]
+    since = {"since_assessment": "comprehensive"}
+    match one_of(draw, kinds):
+        case "finding":
+            return {"finding": "reached", "by": _some(draw, ROLES[:1])}
+        case "line":
+            named = [name for name, line in lines.items() if "rule_in" in line]
+            return {"line": one_of(draw, named), "zone": "rule_in"}
+        case "elapsed":
+            return {"elapsed": {"at_least": one_of(draw, _DURATIONS)} | since}
+        case "compute_ratio":
+            return {"compute_ratio": {"at_least": "4"} | since}
+        case "sign_off":
+            leaf: Json = {"sign_off": "reassess", "by": one_of(draw, ROLES)}
+            return leaf | since if likely(draw, 3) else leaf
+        case _:
+            return _fact(draw)
+
+
+def _tree(draw: Draw, leaf: Callable[[], Json], depth: int = 2) -> Json:
+    shape = one_of(draw, ("leaf", "leaf", "all", "any", "at_least_k") if depth else ("leaf",))
+    if shape == "leaf":
+        return leaf()
+    below = [_tree(draw, leaf, depth - 1) for _ in range(draw(st.integers(1, 3)))]
+    if shape == "at_least_k":
+        return {"at_least_k": {"k": str(draw(st.integers(1, len(below)))), "of": below}}
+    return {shape: below}
+
+
+def _standard(draw: Draw, position: int, levels: Sequence[str]) -> Json:
+    standard: Json = {"title": "t", "clause": "c"}
+    if levels and likely(draw, 4):
+        standard["level"] = levels[min(position, len(levels) - 1)]
+    if not likely(draw, 5):
+        standard |= {"undefined": "true", "attested_by": ["ceo"]}
+    else:
+        part = {"statement": "s", "clause": "c"}
+        shapes: tuple[Json, ...] = (
+            {"a": part},
+            {"a": part, "b": part},
+            {"a": part | {"parts": {"x": part, "y": part}}},
+            {"a": part, "b": part | {"parts": {"x": part}}},
+        )
+        standard["criteria"] = one_of(draw, shapes)
+    if not likely(draw, 3):
+        standard["review"] = one_of(draw, _DURATIONS)
+    if subsumed := _some(draw, [f"s{i}" for i in range(position)]):
+        standard["subsumes"] = subsumed
+    return standard
+
+
+def _requirements(draw: Draw, standards: Sequence[str], least: int) -> list[Json]:
+    named = [one_of(draw, standards) for _ in range(draw(st.integers(least, 2)))]
+    return [{"standard": name, "before": one_of(draw, _ALL_ACTIONS)} for name in named]
+
+
+@st.composite
+def policies(draw: Draw) -> PolicyVersion:
+    """A valid policy version: small, and of any shape that the language allows."""
+    levels = one_of(draw, (["L1", "L2", "L3"], []))
+    lines = {f"l{i}": _line(draw) for i in range(draw(st.integers(0, 2)))}
+    standards = {f"s{i}": _standard(draw, i, levels) for i in range(draw(st.integers(1, 4)))}
+    reassess = one_of(draw, (False, True))
+    thresholds: Json = {}
+    for i in range(draw(st.integers(1, 3))):
+        weaker = list(thresholds)
+        thresholds[f"T{i}"] = {
+            "domain": "bio",
+            "statement": "s",
+            "clause": "c",
+            "requires": _requirements(draw, list(standards), 0),
+            "reached": _tree(draw, lambda: _counts_against(draw, lines, True), 1),
+            "ruled_out": _tree(
+                draw, lambda weaker=weaker: _permits(draw, lines, weaker, reassess)
+            ),
+            "not_ruled_out": {
+                "means": one_of(draw, ("binds", "binds", "does-not-bind")),
+                "clause": "c",
+            },
+            "evidence": list(lines),
+        }
+    document: Json = {
+        "schema": "aslgate/policy/v1",
+        "policy": POLICY,
+        "version": "1",
+        "title": "t",
+        "publisher": "p",
+        "effective": "2024-01-01",
+        "source": {"title": "t", "version": "1", "sha256": "0" * 64},
+        "applies_to": {"developer": ["dev"]},
+        "confidence": one_of(draw, ("0.95", "0.8")),
+        "roles": dict.fromkeys(ROLES, "r"),
+        "domains": {
+            "bio": {"title": "t", "status": "tracked"},
+            "cyber": {"title": "t", "status": "research"},
+        },
+        "standards": standards,
+        "lines": lines,
+        "thresholds": thresholds,
+        "actions": {
+            action: {
+                "statement": "s",
+                "clause": "c",
+                "needs": ["required-standards"],
+                "sign_offs": [_sign_off(draw, role) for role in _some(draw, ROLES[:2])],
+            }
+            for action in ACTIONS
+        },
+    }
+    if levels:
+        document["levels"] = levels
+    if likely(draw, 3):
+        requires = _requirements(draw, list(standards), 1)
+        document["baseline"] = {"clause": "c", "requires": requires}
+    if reassess:
+        when = _tree(draw, lambda: _counts_against(draw, lines, False))
+        document["reassess"] = {"clause": "c", "when": when}
+    version = parse(VERSION, document, TEXT)
+    assume(not lint(version))
+    return version
+
+
+def _sign_off(draw: Draw, role: str) -> Json:
+    needed: Json = {"role": role, "verb": "approved", "clause": "c"}
+    return needed if likely(draw, 3) else needed | {"max_age": one_of(draw, _DURATIONS)}
+
+
+# --- evidence ----------------------------------------------------------------------------------
+
+_OUTCOMES = (
+    "ruled-out",
+    "ruled-out",
+    "ruled-out",
+    None,
+    None,
+    "inconclusive",
+    "not-ruled-out",
+    "reached",
+    "carried-over",
+    "bounded-by",
+)
+
+
+def _step(draw: Draw) -> int:
+    return int(draw(st.integers(0, LAST)))
+
+
+def _result(draw: Draw, line: str, *, safe_is_low: bool) -> Json:
+    value = one_of(draw, (1, 2, 3, 4, 5, 6, 7, 8, 9))
+    value = value if safe_is_low else 10 - value
+    result: Json = {"line": line, "value": Decimal(value)}
+    match one_of(draw, ("interval", "stderr", "bare", "trials", "weak")):
+        case "interval":
+            low, high = draw(st.integers(0, 3)), draw(st.integers(0, 3))
+            result["interval"] = _interval(value - low, value + high, "0.95")
+        case "weak":
+            result["interval"] = _interval(value, value, "0.5")
+        case "stderr":
+            result["stderr"] = Decimal(one_of(draw, ("0", "0.5", "1")))
+        case "trials":
+            # The share of a line whose bounds are whole numbers always lies under them.
+            trials = one_of(draw, (1, 10))
+            result |= {"value": Decimal(value > 4), "trials": trials}
+            result["successes"] = trials if value > 4 else 0
+        case _:
+            pass
+    if not likely(draw, 5):
+        result["load_bearing"] = False
+    if not likely(draw, 4):
+        result["variant"] = "v"
+    return result
+
+
+def _interval(low: int, high: int, confidence: str) -> Json:
+    return {"low": Decimal(low), "high": Decimal(high), "confidence": Decimal(confidence)}
+
+
+def _policy_name(draw: Draw) -> str:
+    return POLICY if likely(draw, 12) else "another"
+
+
+def _finding(draw: Draw, threshold: str, outcome: str) -> Json:
+    by = list(ROLES) if likely(draw, 4) else _some(draw, ROLES, least=1)
+    finding = {
+        "policy": _policy_name(draw),
+        "threshold": threshold,
+        "outcome": outcome,
+        "by": by,
+        "reason": "r",
+    }
+    return finding | ({"bounded_by": "big@1"} if outcome == "bounded-by" else {})
+
+
+def _assessment(draw: Draw, version: PolicyVersion) -> Json:
+    assessment: Json = {
+        "model": MODEL,
+        "kind": "comprehensive" if likely(draw, 4) else "quick",
+        "conducted_at": _time(_step(draw)),
+        "assessor": "a",
+    }
+    outcomes = [(name, one_of(draw, _OUTCOMES)) for name in version.thresholds]
+    assessment["findings"] = [_finding(draw, name, o) for name, o in outcomes if o is not None]
+    if not likely(draw, 4):
+        assessment["effective_compute_ratio"] = Decimal(one_of(draw, (4, 3)))
+    assessment["results"] = [
+        _result(draw, name, safe_is_low=line.riskier == "higher")
+        for name, line in version.lines.items()
+        for _ in range(draw(st.integers(0, 2)))
+    ]
+    return assessment
+
+
+def places(version: PolicyVersion, standard: str) -> Iterator[str | None]:
+    """Everything that a safeguard report on the standard may speak of."""
+    yield None
+    for criterion, content in (version.standards[standard].criteria or {}).items():
+        yield criterion
+        for part in content.parts or ():
+            yield f"{criterion}/{part}"
+
+
+def report(
+    standard: str, criterion: str | None, at: int, *, met: bool = True, lasts: int | None = None
+) -> SafeguardReport:
+    """A report that begins at that step, and lasts so many."""
+    return parse(
+        A_REPORT,
+        {
+            "model": MODEL,
+            "policy": POLICY,
+            "standard": standard,
+            "criterion": criterion,
+            "met": met,
+            "valid_from": _time(at),
+            "valid_until": None if lasts is None else _time(at + lasts),
+            "stated_by": "ceo",
+        },
+        JSON,
+    )
+
+
+def _report(draw: Draw, version: PolicyVersion) -> SafeguardReport:
+    standard = one_of(draw, list(version.standards))
+    said = report(
+        standard,
+        one_of(draw, list(places(version, standard))),
+        _step(draw),
+        met=likely(draw, 2),
+        lasts=one_of(draw, (None, 1, 2, 5)),
+    )
+    stated_by = "ceo" if likely(draw, 3) else "somebody"
+    return said.model_copy(update={"policy": _policy_name(draw), "stated_by": stated_by})
+
+
+def _signed(draw: Draw, action: str, role: str, verb: str, step: int) -> SignOff:
+    body = {"model": MODEL, "policy": _policy_name(draw), "action": action, "role": role}
+    return parse(
+        A_SIGN_OFF, body | {"verb": verb, "given_at": _time(step), "reason": "r"}, JSON
+    )
+
+
+def recorded(prefix: str, items: Sequence[Any]) -> tuple[Recorded[Any], ...]:
+    """Each item with an id and the digest of its bytes, as storage would give them."""
+    return tuple(
+        Recorded(
+            f"{prefix}_{i:032x}",
+            digest(canonical_json({"i": i, **item.model_dump(mode="json")})),
+            item,
+        )
+        for i, item in enumerate(items)
+    )
+
+
+@st.composite
+def evidence_under(draw: Draw, version: PolicyVersion) -> Evidence:
+    """Evidence on the model: most of it permits, none of it has to fit together."""
+    bodies = [_assessment(draw, version) for _ in range(draw(st.integers(0, 3)))]
+    reports = [
+        report(name, None, draw(st.integers(0, 4)), lasts=one_of(draw, (None, None, 6)))
+        for name in version.standards
+        if likely(draw, 6)
+    ]
+    reports += [_report(draw, version) for _ in range(draw(st.integers(0, 3)))]
+    sign_offs = [
+        _signed(draw, action, needed.role, "approved", draw(st.integers(0, 4)))
+        for action in ACTIONS
+        for needed in version.actions[action].sign_offs
+        if likely(draw, 6)
+    ]
+    sign_offs += [
+        _signed(
+            draw,
+            one_of(draw, ACTIONS),
+            one_of(draw, ROLES),
+            one_of(draw, ("approved", "reassess", "consulted")),
+            _step(draw),
+        )
+        for _ in range(draw(st.integers(0, 2)))
+    ]
+    return Evidence(
+        recorded("asm", [parse(AN_ASSESSMENT, body, JSON) for body in bodies]),
+        recorded("sfg", reports),
+        recorded("sgn", sign_offs),
+    )
+
+
+@st.composite
+def situations(
+    draw: Draw, versions: st.SearchStrategy[PolicyVersion] | None = None
+) -> Situation:
+    """A policy in force, a model with evidence on it, and a question."""
+    version = draw(policies() if versions is None else versions)
+    evidence = draw(evidence_under(version))
+    at = instant(draw(st.integers(6, 2 * LAST)) / 2)
+    flop = one_of(draw, (None, Decimal(10) ** 24, Decimal(10) ** 25))
+    until = one_of(draw, (None, None, None, instant(LAST), instant(LAST + 6)))
+    if until is not None and until <= at:
+        until = None
+    return Situation(
+        PolicyInForce(version, policy_digest(version), version.effective, until),
+        parse(
+            A_MODEL, {"model": MODEL, "developer": "dev", "training_compute_flop": flop}, JSON
+        ),
+        evidence,
+        Question(MODEL, one_of(draw, ACTIONS), POLICY, at),
+    )
+
+
+# --- what permits, and what is stricter -------------------------------------------------------
+
+
+def surely_ruled_out(version: PolicyVersion, result: Result) -> bool:
+    """Whether the result by itself permits: relied on, and surely in the rule-out zone."""
+    line = version.lines[result.line]
+    bound = line.rule_out
+    if bound is None or not result.load_bearing:
+        return False
+    range_ = result.at_confidence(version.confidence)
+    if range_ is None:
+        return line.point_value_suffices and bound.holds(result.value)
+    return bound.holds(range_.low) and bound.holds(range_.high)
+
+
+def without(items: Sequence[T], position: int) -> tuple[T, ...]:
+    """*items* but for one."""
+    return (*items[:position], *items[position + 1 :])
+
+
+def with_item(pieces: Sequence[Recorded[T]], position: int, item: T) -> tuple[Recorded[T], ...]:
+    """*pieces* with another item in one of them."""
+    piece = pieces[position]
+    changed = Recorded(piece.id, piece.digest, item)
+    return (*pieces[:position], changed, *pieces[position + 1 :])
+
+
+def less_by_one_that_permits(situation: Situation) -> Iterator[tuple[str, Evidence]]:
+    """The evidence without each of its pieces, or parts of one, that can only permit."""
+    evidence, version = situation.evidence, situation.version
+    for i, report_ in enumerate(evidence.safeguards):
+        if report_.item.met:
+            less = replace(evidence, safeguards=without(evidence.safeguards, i))
+            yield f"without {report_}", less
+    for i, signed in enumerate(evidence.sign_offs):
+        if signed.item.verb is not Verb.REASSESS:
+            yield f"without {signed}", replace(evidence, sign_offs=without(evidence.sign_offs, i))
+    for i, assessed in enumerate(evidence.assessments):
+        item = assessed.item
+        permits_only = (
+            all(f.outcome is Outcome.RULED_OUT for f in item.findings)
+            and all(surely_ruled_out(version, r) for r in item.results)
+            and item.effective_compute_ratio is None
+        )
+        if permits_only:
+            less = replace(evidence, assessments=without(evidence.assessments, i))
+            yield f"without {assessed}", less
+        for j, finding in enumerate(item.findings):
+            if finding.outcome is Outcome.RULED_OUT:
+                left = item.model_copy(update={"findings": without(item.findings, j)})
+                pieces = with_item(evidence.assessments, i, left)
+                yield f"without {finding} of {assessed.id}", replace(evidence, assessments=pieces)
+        for j, result in enumerate(item.results):
+            if surely_ruled_out(version, result):
+                left = item.model_copy(update={"results": without(item.results, j)})
+                pieces = with_item(evidence.assessments, i, left)
+                yield f"without {result} of {assessed.id}", replace(evidence, assessments=pieces)
+
+
+def begun_in(evidence: Evidence, after: datetime, until: datetime) -> Evidence:
+    """The evidence without what begins after *after* and by *until*."""
+
+    def stays(begins: datetime | None) -> bool:
+        return begins is None or not after < begins <= until
+
+    return Evidence(
+        tuple(p for p in evidence.assessments if stays(p.item.conducted_at)),
+        tuple(p for p in evidence.safeguards if stays(p.item.valid_from)),
+        tuple(p for p in evidence.sign_offs if stays(p.item.given_at)),
+    )
+
+
+_STATUS = {"ruled_out": 0, "not_ruled_out": 1, "reached": 2, "no_threshold": 3}
+_TRUTH = {"no": 0, "unknown": 1, "yes": 2}
+
+
+def less_strict(version: PolicyVersion, one: Determination, other: Determination) -> list[str]:
+    """Everything in which *one* is less strict than *other*; empty where there is nothing."""
+    found = []
+    if one.strictness < other.strictness:
+        found.append(f"decision {one.decision}, not {other.decision}")
+    levels = version.levels or ()
+    rank = {level: i for i, level in enumerate(levels)} | {None: -1}
+    if rank[one.level] < rank[other.level]:
+        found.append(f"level {one.level}, not {other.level}")
+    if _TRUTH.get(one.reassessment or "", 0) < _TRUTH.get(other.reassessment or "", 0):
+        found.append(f"reassessment {one.reassessment}, not {other.reassessment}")
+    answers = {answer.id: answer for answer in one.thresholds}
+    for answer in other.thresholds:
+        mine = answers[answer.id]
+        if _STATUS[mine.status] < _STATUS[answer.status] or mine.binds < answer.binds:
+            found.append(f"{answer.id} {mine.status}, not {answer.status}")
+    for standard in other.standards:
+        # A standard may be left out only for a stronger one that stands for it.
+        standing = [
+            mine
+            for mine in one.standards
+            if standard.id in stands_for(version, mine.id)
+            and set(standard.before) <= set(mine.before)
+        ]
+        if not standing:
+            found.append(f"{standard.id} is not required before {standard.before}")
+        elif standard.met != "yes" and all(mine.met == "yes" for mine in standing):
+            found.append(f"{standard.id} is met")
+    return found
+
+
+def stands_for(version: PolicyVersion, name: str) -> set[str]:
+    """The standard and all that it subsumes, also through others."""
+    below = {name}
+    for weaker in version.standards[name].subsumes:
+        below |= stands_for(version, weaker)
+    return below
+
+
+def line_leaves(condition: Condition) -> Iterator[LineIn]:
+    """The lines that a condition rests on."""
+    for _, leaf in walk(condition):
+        if isinstance(leaf, LineIn):
+            yield leaf
+
+
+def later(duration: str, at: datetime) -> datetime:
+    """The instant that lies so much after *at*."""
+    return Duration(duration).after(at)

@@ -1,0 +1,143 @@
+"""What is recorded is never changed: not by the service, not by its owner, not by a script."""
+
+from typing import Any
+
+import asyncpg
+import pytest
+
+from app.storage import tables
+
+RECORDED = [table.name for table in tables.RECORDED]
+NEVER_REMOVED = [*RECORDED, "ledger_head", "stream", "api_key"]
+REFUSED = (asyncpg.RestrictViolationError, asyncpg.InsufficientPrivilegeError)
+
+
+async def run(address: Any, *statements: str) -> None:
+    connection = await asyncpg.connect(str(address))
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def filled(fresh: Any) -> Any:
+    await run(
+        fresh.owner,
+        "INSERT INTO ledger_head VALUES (true, 'a log', 3, '2026-01-01Z')",
+        "INSERT INTO stream VALUES ('model:m@1', 3)",
+        r"""INSERT INTO ledger_entry VALUES (2, 'model', 'm@1', 'key_a', '2026-01-01Z', 'entry',
+            sha256('\x00'::bytea || 'entry'), 'document', sha256('document'))""",
+        "INSERT INTO model_version VALUES (2, 'm@1', 'a lab')",
+        """INSERT INTO api_key VALUES
+            ('key_a', 'a', sha256('a'), '{admin}', '2026-01-01Z', NULL, NULL)""",
+    )
+    return fresh
+
+
+@pytest.mark.parametrize("role", ["service", "owner", "superuser"])
+@pytest.mark.parametrize("table", RECORDED)
+async def test_no_recorded_table_can_be_changed(filled: Any, role: str, table: str) -> None:
+    """The service lacks the right, and the trigger stops those who have it."""
+    column = tables.metadata.tables[table].columns.keys()[0]
+    for statement in (
+        f"UPDATE {table} SET {column} = {column}",
+        f"DELETE FROM {table}",
+        f"TRUNCATE {table} CASCADE",
+    ):
+        with pytest.raises(REFUSED):
+            await run(getattr(filled, role), statement)
+
+
+@pytest.mark.parametrize("role", ["service", "owner", "superuser"])
+@pytest.mark.parametrize("table", NEVER_REMOVED)
+async def test_no_table_can_lose_a_row(filled: Any, role: str, table: str) -> None:
+    for statement in (f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"):
+        with pytest.raises(REFUSED):
+            await run(getattr(filled, role), statement)
+
+
+async def test_the_triggers_also_stop_who_plays_a_replica(filled: Any) -> None:
+    """`session_replication_role` switches ordinary triggers off, so these fire always."""
+    with pytest.raises(asyncpg.RestrictViolationError):
+        await run(
+            filled.superuser,
+            "SET session_replication_role = replica",
+            "DELETE FROM model_version",
+        )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE ledger_head SET size = 2",
+        "UPDATE ledger_head SET size = 3",
+        "UPDATE ledger_head SET size = 4, last_at = '2025-12-31Z'",
+        "UPDATE ledger_head SET size = 4, log = 'another log'",
+        "INSERT INTO ledger_head VALUES (false, 'a second log', 0, now())",
+        "UPDATE stream SET version = 2",
+        "UPDATE stream SET version = 4, name = 'model:n@1'",
+        "UPDATE api_key SET roles = '{admin,author}'",
+        "UPDATE api_key SET expires_at = '2999-01-01Z'",
+    ],
+)
+@pytest.mark.parametrize("role", ["service", "owner"])
+async def test_what_advances_never_goes_back(filled: Any, role: str, change: str) -> None:
+    with pytest.raises((*REFUSED, asyncpg.CheckViolationError)):
+        await run(getattr(filled, role), change)
+
+
+async def test_what_may_advance_does(filled: Any) -> None:
+    await run(
+        filled.service,
+        "UPDATE ledger_head SET size = 4, last_at = '2026-01-02Z'",
+        "UPDATE stream SET version = 4",
+        "UPDATE api_key SET revoked_at = '2026-01-02Z'",
+    )
+
+
+async def test_a_revoked_key_stays_revoked(filled: Any) -> None:
+    await run(filled.service, "UPDATE api_key SET revoked_at = '2026-01-02Z'")
+    for value in ("NULL", "'2999-01-01Z'"):
+        with pytest.raises(asyncpg.RestrictViolationError):
+            await run(filled.owner, f"UPDATE api_key SET revoked_at = {value}")
+
+
+@pytest.mark.parametrize(
+    ("entry", "leaf", "document", "digest", "check"),
+    [
+        ("'e'", "'e'", "'d'", "'d'", "the_leaf_hash_is_that_of_the_entry"),
+        ("'e'", "'\\x00e'", "'d'", "'x'", "the_digest_is_that_of_the_document"),
+        ("''", "'\\x00'", "'d'", "'d'", "an_entry_fits_a_bundle"),
+        (
+            "convert_to(repeat('e', 65536), 'UTF8')",
+            "'\\x00'::bytea || convert_to(repeat('e', 65536), 'UTF8')",
+            "'d'",
+            "'d'",
+            "an_entry_fits_a_bundle",
+        ),
+    ],
+)
+async def test_a_damaged_entry_cannot_be_written(
+    filled: Any, entry: str, leaf: str, document: str, digest: str, check: str
+) -> None:
+    leaf = leaf.replace("'\\x00e'", "'\\x00'::bytea || 'e'")
+    with pytest.raises(asyncpg.CheckViolationError) as refused:
+        await run(
+            filled.service,
+            f"INSERT INTO ledger_entry VALUES (3, 'model', 'n@1', 'key_a', now(), {entry}, "
+            f"sha256({leaf}), {document}, sha256({digest}))",
+        )
+    assert refused.value.constraint_name == check
+
+
+async def test_the_service_owns_nothing_and_can_make_nothing(filled: Any) -> None:
+    for statement in (
+        "DROP TABLE model_version",
+        "ALTER TABLE model_version DISABLE TRIGGER never_changed",
+        "CREATE TABLE mine (a integer)",
+        "UPDATE alembic_version SET version_num = ''",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await run(filled.service, statement)
