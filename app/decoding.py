@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
 import yaml
@@ -318,7 +319,9 @@ class _YamlTree:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             problem = error.problem or error.context or "it cannot be read"
-            yield Fault("", "syntax", f"is not YAML: {problem}", *_place_at(mark))
+            # A loader that stops at a tab says less helpfully what is wrong with it.
+            tabs = list(islice(self._stray_tabs(mark.index if mark else 0), MAX_FAULTS))
+            yield from tabs or [Fault("", "syntax", f"is not YAML: {problem}", *_place_at(mark))]
             return
         except (yaml.YAMLError, ValueError, OverflowError):
             # The pure loader hands on what Python says of an impossible `\U` escape.
@@ -326,7 +329,7 @@ class _YamlTree:
             return
         if not self._documents:
             yield Fault("", "empty", "the document is empty", 1, 1)
-        yield from self._stray_tabs()
+        yield from self._stray_tabs(len(self._text))
 
     def _faults_of(self, event: yaml.Event) -> Iterator[Fault]:
         if isinstance(event, yaml.DocumentStartEvent):
@@ -449,10 +452,10 @@ class _YamlTree:
                 return "put a space after the `:`"
         return None
 
-    def _stray_tabs(self) -> Iterator[Fault]:
+    def _stray_tabs(self, last: int) -> Iterator[Fault]:
         # One loader takes a tab for a space in places where the other stops.
         starts = [quoted.start for quoted in self._quoted]
-        for tab in _TAB.finditer(self._text):
+        for tab in _TAB.finditer(self._text, 0, last + 1):
             index = tab.end() - 1
             before = bisect_right(starts, index) - 1
             around = self._quoted[before] if before >= 0 else None

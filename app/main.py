@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.types import Scope
 
@@ -114,7 +115,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
             description=app.description,
             routes=app.routes,
         )
-        kinds = [*BODIES.values(), PolicyVersion, ProblemDetails]
+        kinds: list[type[BaseModel]] = [*BODIES.values(), PolicyVersion, ProblemDetails]
         _, bodies = models_json_schema(
             [(kind, "validation") for kind in kinds],
             ref_template="#/components/schemas/{model}",
@@ -137,8 +138,10 @@ def operations() -> list[str]:
     for route in sorted(routes(), key=lambda route: route.path):
         permission = permission_of_route(route)
         needed = "-" if permission is None else permission.value
-        for method in sorted(route.methods):
-            lines.append(f"{method:4} {route.path:36} {needed:20} {route.name}")
+        lines += [
+            f"{method:4} {route.path:36} {needed:20} {route.name}"
+            for method in sorted(route.methods or ())
+        ]
     return lines
 
 

@@ -310,6 +310,9 @@ ADuration = Annotated[
 # --- numbers and booleans ----------------------------------------------------------------------
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,39})(?:\.\d{1,64})?(?:[eE][+-]?\d{1,2})?", re.ASCII)
+_LARGEST: Final = Decimal("1e30")
+_SMALLEST: Final = Decimal("1e-30")
+_MAX_DIGITS: Final = 34
 
 
 def _from_text(info: ValidationInfo) -> bool:
@@ -320,10 +323,16 @@ def _number(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, bool):
         raise ValueError("must be a number")
     if isinstance(value, int | Decimal):
-        return Decimal(value)
-    if isinstance(value, str) and _from_text(info) and _NUMBER.fullmatch(value):
-        return Decimal(value)
-    raise ValueError("must be a number")
+        number = Decimal(value)
+    elif isinstance(value, str) and _from_text(info) and _NUMBER.fullmatch(value):
+        number = Decimal(value)
+    else:
+        raise ValueError("must be a number")
+    # The bounds of `app.decoding`, so that what one form can say the other can too.
+    digits = number.as_tuple().digits
+    if number and not (_SMALLEST <= abs(number) <= _LARGEST and len(digits) <= _MAX_DIGITS):
+        raise ValueError("must have at most 34 digits and lie between 1e-30 and 1e30, or be 0")
+    return number
 
 
 def _integer(value: Any, info: ValidationInfo) -> Any:
@@ -346,8 +355,9 @@ def write_number(value: Decimal) -> str:
     """The shortest plain decimal text of *value*: `2.530` and `2.53` are the same number."""
     if value == 0:
         return "0"
-    text = format(value.normalize(), "f")
-    return text
+    # Not `normalize`, which rounds to the 28 digits of the thread's context.
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 Number = Annotated[

@@ -161,6 +161,13 @@ class Assessment(Document):
     results: tuple[Result, ...] = ()
     findings: tuple[Finding, ...] = ()
 
+    @field_validator("effective_compute_ratio")
+    @classmethod
+    def _positive(cls, value: Decimal | None) -> Decimal | None:
+        if value is not None and value <= 0:
+            raise ValueError("must be more than 0")
+        return value
+
     @model_validator(mode="after")
     def _one_finding_each(self) -> "Assessment":
         named = [(finding.policy, finding.threshold) for finding in self.findings]

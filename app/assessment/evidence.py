@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from app.assessment.assessment import Assessment
 from app.assessment.safeguards import SafeguardReport
@@ -33,5 +33,5 @@ class Evidence:
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Id and digest of every piece, in the order of the ids."""
-        pieces = [*self.assessments, *self.safeguards, *self.sign_offs]
+        pieces: list[Recorded[Any]] = [*self.assessments, *self.safeguards, *self.sign_offs]
         yield from sorted((piece.id, piece.digest) for piece in pieces)

@@ -11,14 +11,13 @@ from typing import Annotated, TypeVar
 import typer
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.cli import serving
 from app.cli.serve import DatabaseUrl, DataDir, settings_of
 from app.cli.service import USAGE, Json, fail, print_line
 from app.http.permissions import ROLES
 from app.storage import keys
-from app.storage.database import Database
+from app.storage.database import Database, DatabaseConnection
 from app.storage.keys import KnownKey, NewKey
 from app.vocabulary import write_instant
 
@@ -30,7 +29,7 @@ T = TypeVar("T")
 def _with_database(
     database_url: str | None,
     data_dir: Path | None,
-    work: Callable[[AsyncConnection], Awaitable[T]],
+    work: Callable[[DatabaseConnection], Awaitable[T]],
 ) -> T:
     """What *work* gives in one transaction on the database that is named."""
     settings = settings_of(database_url, data_dir)
@@ -62,7 +61,7 @@ def create(
     now = datetime.now(UTC)
     expires = now + timedelta(days=days)
 
-    async def make(connection: AsyncConnection) -> NewKey:
+    async def make(connection: DatabaseConnection) -> NewKey:
         return await keys.create_key(connection, name=name, roles=role, now=now, expires_at=expires)
 
     new = _with_database(database_url, data_dir, make)
@@ -113,7 +112,7 @@ def revoke(
     """Revoke a key: from now on it opens nothing."""
     now = datetime.now(UTC)
 
-    async def refuse(connection: AsyncConnection) -> None:
+    async def refuse(connection: DatabaseConnection) -> None:
         await keys.revoke_key(connection, id, now=now)
 
     _with_database(database_url, data_dir, refuse)

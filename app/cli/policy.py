@@ -64,8 +64,8 @@ def check(paths: Files, as_json: service.Json = False) -> None:
         raise typer.Exit(service.FAILED)
 
 
-@commands.command()
-def test(paths: Files, as_json: service.Json = False) -> None:
+@commands.command("test")
+def run_cases(paths: Files, as_json: service.Json = False) -> None:
     """Run the decision cases beside each document. Exit code 1 if one fails, or there are none."""
     rows: list[dict[str, Any]] = []
     for file in _policies(paths):

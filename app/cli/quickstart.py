@@ -54,8 +54,11 @@ def quickstart(
     with serving.stopped_by_signals(), serving.database(settings, up_to_date=True) as addresses:
         serving.log_to_file(serving.data_dir(settings) / "service.log")
         key = _key(settings, Database(addresses.service))
-        asyncio.run(_run(console, settings, addresses, key, port))
-    console.print("Stopped.")
+        try:
+            asyncio.run(_run(console, settings, addresses, key, port))
+        except KeyboardInterrupt:
+            console.print("Stopping …")
+    console.print("Stopped. Run it again at any time: nothing is lost.", highlight=False)
 
 
 def _refuse_busy(port: int) -> None:
@@ -146,7 +149,7 @@ def _bodies(bodies: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 async def _record_policy(console: Console, client: httpx.AsyncClient, file: Path) -> None:
-    text = file.read_bytes()
+    text = await asyncio.to_thread(file.read_bytes)
     version = read_policy(text, "yaml")
     response = await client.post(
         f"/v1/policies/{version.policy}/versions",

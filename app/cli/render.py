@@ -32,12 +32,13 @@ def determination_panel(answer: Answer) -> RenderableType:
     head.add_row("decision", Text(decision, style=style))
     head.add_row("level required", Text(answer["level"] or "none", style="bold"))
     head.add_row("policy", f"{policy['name']} {policy['version'] or '(no version in force)'}")
-    head.add_row("digest", Text(policy["digest"] or "-", overflow="fold"))
     head.add_row("decided at", answer["provenance"]["at"])
     head.add_row("holds until", answer["valid_until"] or "nothing that time alone would change")
     if answer["flags"]:
         head.add_row("flags", ", ".join(answer["flags"]))
     parts: list[RenderableType] = [head]
+    if policy["digest"]:
+        parts.append(Text(policy["digest"], style="dim", overflow="fold"))
     if answer["thresholds"]:
         parts += [Text(), _thresholds(answer["thresholds"])]
     if answer["standards"]:
@@ -59,12 +60,12 @@ def _thresholds(thresholds: Sequence[Answer]) -> Table:
     table = _table("threshold", "status", "basis", "so it requires")
     for threshold in thresholds:
         status = threshold["status"]
-        requires = ", ".join(threshold["requires"]) if threshold["binds"] else "-"
-        flags = f" ({', '.join(threshold['flags'])})" if threshold["flags"] else ""
+        requires = "\n".join(threshold["requires"]) if threshold["binds"] else ""
+        marks = [threshold["basis"] or "", *threshold["flags"]]
         table.add_row(
             threshold["id"],
             Text(status.replace("_", " "), style=_STATUSES[status]),
-            (threshold["basis"] or "-") + flags,
+            "\n".join(mark.replace("_", " ") for mark in marks if mark) or "-",
             requires or "-",
         )
     return table

@@ -1,5 +1,6 @@
 """`aslgate serve` and `aslgate migrate`."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +43,9 @@ def serve(
     configure_logging()
     with serving.stopped_by_signals(), serving.database(settings, up_to_date=True) as addresses:
         server = serving.server(settings, serving.open_store(settings, addresses), host, port)
-        server.run()
+        # Ctrl-C has drained the server by then, and is no failure.
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run()
     if not server.started:
         raise typer.Exit(1)
 

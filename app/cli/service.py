@@ -40,7 +40,7 @@ def send(http: httpx.Client, method: str, path: str, **how: Any) -> dict[str, An
         response = http.request(method, path, **how)
         body = response.json()
     except (httpx.HTTPError, ValueError) as error:
-        fail(f"no usable answer from {http.base_url}: {error or type(error).__name__}")
+        fail(f"no usable answer from {http.base_url}: {str(error) or type(error).__name__}")
     if not response.is_success or not isinstance(body, dict):
         fail(_problem(body))
     return body

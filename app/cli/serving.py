@@ -95,8 +95,8 @@ def _revived_when_killed(postgres: EmbeddedPostgres) -> Iterator[None]:
             try:
                 if postgres.revive():
                     log.warning("the embedded Postgres had died and was started again")
-            except (OSError, RuntimeError) as error:
-                log.error("the embedded Postgres does not start", error=str(error))
+            except (OSError, EmbeddedPostgresError):
+                log.exception("the embedded Postgres does not start")
 
     watcher = threading.Thread(target=watch, name="postgres-watch", daemon=True)
     watcher.start()

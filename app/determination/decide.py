@@ -2,7 +2,7 @@
 action may go ahead.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -89,7 +89,8 @@ def decide(
     binding = [answer for answer, _ in answers if answer.binds]
 
     # (4)
-    required = _required(version, binding)
+    requirements = _requirements(version, binding)
+    required = _required(version, requirements)
 
     # (5)
     standards = [_standard(version, read, name, before) for name, before in required.items()]
@@ -127,7 +128,7 @@ def decide(
         turns.append(policy.until)
     return Determination(
         decision="deny" if denied else "allow",
-        level=_level(version, (s.level for s, _ in standards)),
+        level=_level(version, (version.standards[name].level for name in requirements)),
         standards=tuple(s for s, _ in standards),
         thresholds=(*(answer for answer, _ in answers), *_domains_without_threshold(version)),
         reassessment=None if due is None else due.truth.value,
@@ -221,7 +222,7 @@ def _threshold_reason(version: PolicyVersion, answer: ThresholdAnswer, read: Rea
         clause=threshold.clause if reached else threshold.not_ruled_out.clause,
         evidence=tuple(sorted(evidence)),
         blocks=False,
-        message=f"`{answer.id}` {said}, so {_list(answer.requires)} is required"
+        message=f"`{answer.id}` {said}, so {_list(answer.requires)} {_is(answer.requires)} required"
         if answer.requires
         else f"`{answer.id}` {said}",
     )
@@ -253,20 +254,25 @@ def _flags(
 # --- standards ---------------------------------------------------------------------------------
 
 
-def _required(
+def _requirements(
     version: PolicyVersion, binding: Iterable[ThresholdAnswer]
-) -> dict[str, tuple[str, ...]]:
-    """Each required standard with the actions that it must precede, in the version's order.
-
-    One that a stronger required standard stands for, before all the same actions, is not listed:
-    it is met whenever that one is.
-    """
+) -> dict[str, set[str]]:
+    """Each standard that the baseline or a binding threshold names, with what it must precede."""
     before: dict[str, set[str]] = {}
     requirements = list(version.baseline.requires) if version.baseline is not None else []
     for answer in binding:
         requirements.extend(version.thresholds[answer.id].requires)
     for requirement in requirements:
         before.setdefault(requirement.standard, set()).update(requirement.before)
+    return before
+
+
+def _required(version: PolicyVersion, before: Mapping[str, set[str]]) -> dict[str, tuple[str, ...]]:
+    """Each required standard with the actions that it must precede, in the version's order.
+
+    One that a stronger required standard stands for, before all the same actions, is not listed:
+    it is met whenever that one is. It still counts for the level.
+    """
     return {
         name: tuple(action for action in version.actions if action in before[name])
         for name in version.standards
@@ -304,11 +310,20 @@ def _level(version: PolicyVersion, named: Iterable[str | None]) -> str | None:
 def _shortfall(version: PolicyVersion, answer: StandardAnswer) -> Reason:
     standard = version.standards[answer.id]
     if standard.undefined:
-        code, why = "standard.undefined", "no text defines it and no named role has judged it met"
+        code, why = (
+            "standard.undefined",
+            f"no text defines it, and {_list(answer.missing)} that it is met is not on record",
+        )
     elif answer.met == Truth.NO.value:
-        code, why = "standard.not_met", f"{_list(answer.missing)} is not known to be met"
+        code, why = (
+            "standard.not_met",
+            f"{_list(answer.missing)} {_is(answer.missing)} not known to be met",
+        )
     else:
-        code, why = "standard.unknown", f"nothing current says that {_list(answer.missing)} is met"
+        code, why = (
+            "standard.unknown",
+            f"nothing current says that {_list(answer.missing)} {_is(answer.missing)} met",
+        )
     return Reason(
         code=code,
         pointer=pointer("standards", answer.id),
@@ -413,6 +428,10 @@ def _obligation(obligation: Obligation, place: str, at: datetime) -> ObligationA
 
 
 # --- words -------------------------------------------------------------------------------------
+
+
+def _is(names: Sequence[str]) -> str:
+    return "are" if len(names) > 1 else "is"
 
 
 def _list(names: Sequence[str]) -> str:

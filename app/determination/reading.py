@@ -7,7 +7,7 @@ Where two pieces speak for the same instant, the stricter one counts.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 
 from app.assessment.assessment import Assessment, Finding, ModelVersion, Result
@@ -32,7 +32,7 @@ from app.policy.conditions import (
     walk,
 )
 from app.policy.version import PolicyVersion, Standard, Threshold
-from app.vocabulary import LATEST, Duration, Outcome, Truth, Verb, write_number
+from app.vocabulary import Duration, Outcome, Truth, Verb, write_number
 
 NEVER = Reading(Truth.UNKNOWN)
 
@@ -137,7 +137,7 @@ class Read:
             case AssessedWithin():
                 return self._assessed(leaf)
             case ThresholdRuledOut():
-                return self._other_threshold(leaf.threshold_ruled_out)
+                return self._other_threshold(leaf.threshold_ruled_out, threshold)
             case ReassessmentNotDue():
                 due = self.reassessment
                 return NEVER if due is None else Reading(~due.truth, due.evidence, due.turns)
@@ -150,13 +150,29 @@ class Read:
             case ModelFact():
                 return self._fact(leaf)
 
-    def _other_threshold(self, name: str) -> Reading:
-        if self.reached(name).truth is Truth.YES:
+    def _other_threshold(self, weaker: str, threshold: str | None) -> Reading:
+        """A weaker threshold that is ruled out speaks for this one too, unless people found
+        otherwise of this one: what was found of it itself outranks what follows from another.
+        """
+        said = self._findings.get(threshold or "", [])
+        cleared = max(
+            (s.at for s in said if s.at <= self.at and self._clears(s.finding, threshold)),
+            default=None,
+        )
+        against = [
+            s.at
+            for s in said
+            if s.finding.outcome in _AGAINST and (cleared is None or s.at >= cleared)
+        ]
+        reached, ruled_out = self.reached(weaker), self.ruled_out(weaker)
+        if (
+            any(at <= self.at for at in against)
+            or reached.truth is Truth.YES
+            or ruled_out.truth is not Truth.YES
+        ):
             return NEVER
-        ruled_out = self.ruled_out(name)
-        if ruled_out.truth is not Truth.YES:
-            return NEVER
-        return ruled_out
+        turns = [at for at in (*against, reached.turns, ruled_out.turns) if at is not None]
+        return Reading(Truth.YES, ruled_out.evidence, min(turns, default=None), ruled_out.rests_on)
 
     def _finding(self, leaf: FindingIs, threshold: str | None) -> Reading:
         """A `reached` stands until a later `ruled-out` by the right roles; a `ruled-out` stands
@@ -224,21 +240,24 @@ class Read:
         return Reading(Truth.NO, evidence, due)
 
     def _compute_ratio(self, leaf: ComputeRatio) -> Reading:
-        assessed = self._begun(leaf.compute_ratio.since_assessment)
-        if not assessed:
-            return NEVER
-        last = assessed[-1].item.conducted_at
+        kind = leaf.compute_ratio.since_assessment
+        assessed = self._begun(kind)
+        last = assessed[-1].item.conducted_at if assessed else None
         above = [
             a
             for a in self._assessments
             if a.item.effective_compute_ratio is not None
             and a.item.effective_compute_ratio >= leaf.compute_ratio.at_least
-            and a.item.conducted_at > last
+            and (last is None or a.item.conducted_at >= last)
+            # An assessment of that kind answers the growth that it reports itself.
+            and (a.item.conducted_at != last or a.item.kind != kind)
         ]
         begun = [a for a in above if a.item.conducted_at <= self.at]
         if begun:
             return Reading(Truth.YES, frozenset({begun[-1].id}))
         turns = min((a.item.conducted_at for a in above), default=None)
+        if not assessed:
+            return Reading(Truth.UNKNOWN, turns=turns)
         return Reading(Truth.NO, frozenset({assessed[-1].id}), turns)
 
     def _signed_off(self, leaf: SignedOff) -> Reading:
@@ -250,7 +269,7 @@ class Read:
         if leaf.sign_off is Verb.REASSESS and leaf.since_assessment is not None:
             assessed = self._begun(leaf.since_assessment)
             if assessed:
-                given = [(at, id) for at, id in given if at > assessed[-1].item.conducted_at]
+                given = [(at, id) for at, id in given if at >= assessed[-1].item.conducted_at]
         begun = [id for at, id in given if at <= self.at]
         if begun:
             return Reading(Truth.YES, frozenset({begun[-1]}))
@@ -270,46 +289,67 @@ class Read:
 
     # --- lines ---------------------------------------------------------------------------------
 
-    def current_results(self, line: str, *, load_bearing: bool) -> list[Measured]:
-        """The newest results of each variant that have begun; several where they are of one time.
+    def current_results(self, line: str) -> list[Measured]:
+        """The results that have begun and that no newer one of their variant replaces.
 
-        With *load_bearing*, those that are marked as not relied on are left out.
+        Several of a variant where they are of one time. One that is not relied on replaces none,
+        for else a mark on it would take away what counts against.
         """
-        newest: dict[str | None, list[Measured]] = {}
+        current: dict[str | None, list[Measured]] = {}
         for measured in self._results.get(line, []):
-            if measured.at > self.at or (load_bearing and not measured.result.load_bearing):
+            if measured.at > self.at:
                 continue
-            variant = newest.setdefault(measured.result.variant, [])
-            if variant and variant[0].at < measured.at:
-                variant.clear()
+            variant = current.setdefault(measured.result.variant, [])
+            if measured.result.load_bearing:
+                variant[:] = [m for m in variant if m.at == measured.at]
             variant.append(measured)
-        return [measured for variant in newest.values() for measured in variant]
+        return [measured for variant in current.values() for measured in variant]
 
     def _rules_out(self, leaf: LineIn) -> Reading:
-        """YES where one fresh result lies surely in the zone and no current one lies elsewhere."""
-        current = self.current_results(leaf.line, load_bearing=True)
-        sure = [m for m in current if self._surely_in(m.result, leaf) is Truth.YES]
-        if len(sure) < len(current):
-            outside = any(self._surely_in(m.result, leaf) is Truth.NO for m in current)
-            return Reading(Truth.NO if outside else Truth.UNKNOWN, _ids(current), None, _LINES)
-        fresh = [m for m in sure if leaf.max_age is None or self.at < leaf.max_age.after(m.at)]
+        """YES where one fresh result that is relied on lies surely in the zone, and none elsewhere."""
+        current = self.current_results(leaf.line)
+        truths = [(self._surely_in(m.result, leaf), m) for m in current]
+        outside = [truth for truth, _ in truths if truth is not Truth.YES]
+        if outside:
+            truth = Truth.NO if Truth.NO in outside else Truth.UNKNOWN
+            return Reading(truth, _ids(current), None, _LINES)
+        fresh = [
+            m
+            for m in current
+            if m.result.load_bearing
+            and (leaf.max_age is None or self.at < leaf.max_age.after(m.at))
+        ]
         if not fresh:
             return NEVER
-        turns = _latest_lapse(fresh, leaf.max_age)
-        return Reading(Truth.YES, _ids(fresh), turns, _LINES)
+        ends = [
+            m.at
+            for m in self._to_come(leaf.line)
+            if self._surely_in(m.result, leaf) is not Truth.YES
+        ]
+        if leaf.max_age is not None:
+            ends.append(max(leaf.max_age.after(m.at) for m in fresh))
+        return Reading(Truth.YES, _ids(fresh), min(ends, default=None), _LINES)
+
+    def _to_come(self, line: str) -> Iterable[Measured]:
+        return (m for m in self._results.get(line, []) if m.at > self.at)
 
     def _rules_in(self, leaf: LineIn) -> Reading:
         """YES where any current result lies in the zone; a bare value is taken as it stands."""
-        current = self.current_results(leaf.line, load_bearing=False)
+        current = self.current_results(leaf.line)
         truths = [(self._surely_in(m.result, leaf), m) for m in current]
         inside = [m for truth, m in truths if truth is Truth.YES]
         if inside:
             return Reading(Truth.YES, _ids(inside), None, _LINES)
-        later = (m for m in self._results.get(leaf.line, []) if m.at > self.at)
-        turns = min(
-            (m.at for m in later if self._surely_in(m.result, leaf) is Truth.YES), default=None
-        )
         unsure = any(truth is Truth.UNKNOWN for truth, _ in truths) or not truths
+        stricter = {Truth.YES} if unsure else {Truth.YES, Truth.UNKNOWN}
+        turns = min(
+            (
+                m.at
+                for m in self._to_come(leaf.line)
+                if self._surely_in(m.result, leaf) in stricter
+            ),
+            default=None,
+        )
         return Reading(Truth.UNKNOWN if unsure else Truth.NO, _ids(current), turns, _LINES)
 
     def _surely_in(self, result: Result, leaf: LineIn) -> Truth:
@@ -334,7 +374,7 @@ class Read:
             self._line_answer(name, measured)
             for name in threshold.evidence
             for measured in sorted(
-                self.current_results(name, load_bearing=False),
+                self.current_results(name),
                 key=lambda m: (m.result.variant or "", m.id, m.result.value),
             )
         )
@@ -348,7 +388,9 @@ class Read:
             if bound is not None and bound.holds(result.value):
                 zone = "rule_out" if candidate == "rule_out" else "rule_in"
                 range_ = result.at_confidence(self.policy.confidence)
-                established = range_ is not None and all(map(bound.holds, (range_.low, range_.high)))
+                established = range_ is not None and all(
+                    map(bound.holds, (range_.low, range_.high))
+                )
         if zone == "none" and line.rule_out is not None:
             zone = "middle" if line.rule_in is not None else "crossed"
         elif zone == "none" and line.rule_in is not None:
@@ -367,9 +409,7 @@ class Read:
     def assessed_at_all(self, name: str) -> bool:
         """Whether anything at all was found or measured of the threshold by now."""
         lines = self.policy.thresholds[name].evidence
-        return bool(self.findings_on(name)) or any(
-            self.current_results(line, load_bearing=False) for line in lines
-        )
+        return bool(self.findings_on(name)) or any(self.current_results(line) for line in lines)
 
     def findings_on(self, name: str) -> list[str]:
         """The assessments that found anything on the threshold by now."""
@@ -387,24 +427,39 @@ class Read:
 
         A standard is met too where a stronger one that subsumes it is.
         """
-        standard = self.policy.standards[name]
-        own, missing = self._criteria_met(name, standard)
-        for stronger, other in self.policy.standards.items():
-            if name in other.subsumes:
+        if name not in self._read_met:
+            own, missing = self._criteria_met(name, self.policy.standards[name])
+            for stronger in self._stronger.get(name, ()):
                 reading, _ = self.met(stronger)
                 if reading.truth is Truth.YES and own.truth is Truth.YES:
                     turns = _later(own.turns, reading.turns)
                     own = Reading(Truth.YES, own.evidence | reading.evidence, turns)
                 elif reading.truth is Truth.YES:
                     own, missing = reading, ()
-        return own, missing
+            self._read_met[name] = own, missing
+        return self._read_met[name]
+
+    @cached_property
+    def _read_met(self) -> dict[str, tuple[Reading, tuple[str, ...]]]:
+        """Each is read once, however many ways lead to it."""
+        return {}
+
+    @cached_property
+    def _stronger(self) -> Mapping[str, list[str]]:
+        """By standard, those that subsume it."""
+        stronger: dict[str, list[str]] = {}
+        for name, standard in self.policy.standards.items():
+            for weaker in standard.subsumes:
+                stronger.setdefault(weaker, []).append(name)
+        return stronger
 
     def _criteria_met(self, name: str, standard: Standard) -> tuple[Reading, tuple[str, ...]]:
-        if standard.criteria is None:
-            reading = self._reported(name, standard, (None,))
-            return reading, () if reading.truth is Truth.YES else ("judgement",)
         readings: list[tuple[str, Reading]] = []
-        for criterion, content in standard.criteria.items():
+        for role in standard.attested_by:
+            # No text says what would meet it, so each named judge must have said that it is met.
+            place = f"judgement:{role}"
+            readings.append((place, self._reported(name, standard, (None,), judge=role)))
+        for criterion, content in (standard.criteria or {}).items():
             for part in content.parts or (None,):
                 place = criterion if part is None else f"{criterion}/{part}"
                 covering = (None, criterion) if part is None else (None, criterion, place)
@@ -412,13 +467,19 @@ class Read:
         missing = tuple(place for place, reading in readings if reading.truth is not Truth.YES)
         truths = {reading.truth for _, reading in readings}
         evidence = frozenset[str]().union(*(reading.evidence for _, reading in readings))
+        # Where some are missing already, one more that lapses is stricter still.
+        turns = min((r.turns for _, r in readings if r.turns is not None), default=None)
         if truths == {Truth.YES}:
-            turns = min((r.turns for _, r in readings if r.turns is not None), default=None)
             return Reading(Truth.YES, evidence, turns), ()
-        return Reading(Truth.NO if Truth.NO in truths else Truth.UNKNOWN, evidence), missing
+        truth = Truth.NO if Truth.NO in truths else Truth.UNKNOWN
+        return Reading(truth, evidence, turns), missing
 
     def _reported(
-        self, name: str, standard: Standard, covering: Iterable[str | None]
+        self,
+        name: str,
+        standard: Standard,
+        covering: Iterable[str | None],
+        judge: str | None = None,
     ) -> Reading:
         """Met where a report that covers it has begun, has not lapsed, and is newer than any
         report that it is not met.
@@ -438,7 +499,7 @@ class Read:
             if report.met
             and at <= self.at < _lapse(report, standard.review)
             and (last_unmet is None or at > last_unmet[0])
-            and (not standard.undefined or report.stated_by in standard.attested_by)
+            and (judge is None or report.stated_by == judge)
         ]
         if counting:
             turns, id = max(counting)
@@ -482,21 +543,20 @@ def _ids(measured: Iterable[Measured]) -> frozenset[str]:
     return frozenset(m.id for m in measured)
 
 
-def _latest_lapse(fresh: Iterable[Measured], max_age: Duration | None) -> datetime | None:
-    return None if max_age is None else max(max_age.after(m.at) for m in fresh)
-
-
 def _later(one: datetime | None, other: datetime | None) -> datetime | None:
     return None if one is None or other is None else max(one, other)
 
 
+_NOT_AT_ALL = datetime.max.replace(tzinfo=UTC)
+"""When that lapses which has no end: after every instant that there is."""
+
+
 def _ever(instant: datetime) -> datetime | None:
-    """`None` for the end of time, where nothing lapses."""
-    return instant if instant < LATEST else None
+    return instant if instant < _NOT_AT_ALL else None
 
 
 def _lapse(report: SafeguardReport, review: Duration | None) -> datetime:
-    ends = [LATEST]
+    ends = [_NOT_AT_ALL]
     if report.valid_until is not None:
         ends.append(report.valid_until)
     if review is not None:
@@ -505,4 +565,4 @@ def _lapse(report: SafeguardReport, review: Duration | None) -> datetime:
 
 
 def _forever(at: datetime, max_age: Duration | None) -> datetime:
-    return LATEST if max_age is None else max_age.after(at)
+    return _NOT_AT_ALL if max_age is None else max_age.after(at)

@@ -188,5 +188,3 @@ def determination_document(
             "provenance": provenance.model_dump(mode="json"),
         }
     )
-
-

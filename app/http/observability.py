@@ -78,20 +78,13 @@ class _LedgerMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         ledger = self._ledger
-        counts = ledger.counts
         for name, text, value in (
             ("aslgate_ledger_size", "Entries in the ledger, as last seen here", ledger.size),
-            ("aslgate_append_waiting", "Requests that wait for the next commit", ledger.waiting),
-            ("aslgate_append_batches", "Commits since the start", counts.batches),
-            ("aslgate_append_requests", "Requests in committed batches", counts.requests),
-            ("aslgate_append_entries", "Entries recorded since the start", counts.entries),
-            (
-                "aslgate_append_stale",
-                "Requests decided anew since what they rest on moved",
-                counts.stale,
-            ),
-            ("aslgate_append_failed", "Transactions that did not commit", counts.failed),
-            ("aslgate_append_unknown", "Transactions whose outcome is not known", counts.unknown),
+            ("aslgate_append_queued", "Requests that wait for the next commit", ledger.queued),
+            ("aslgate_append_batches", "Commits since the start", ledger.batches),
+            ("aslgate_append_committed", "Requests in committed batches", ledger.committed),
+            ("aslgate_append_failed", "Transactions that did not commit", ledger.failed),
+            ("aslgate_append_unknown", "Transactions whose outcome is not known", ledger.unknown),
         ):
             metric = GaugeMetricFamily(name, text)
             metric.add_metric([], value)

@@ -1,6 +1,6 @@
 """`/v1/policies`: record a version, read it, ask which is in force."""
 
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from fastapi import APIRouter, Query, Request
@@ -68,7 +68,7 @@ async def record_policy_version(policy: str, request: Request, context: Recordin
     media = media_type(request)
     if media not in (*YAML_TYPES, "application/json"):
         raise UnsupportedMediaType(("application/yaml", "application/json"))
-    kind = "json" if media == "application/json" else "yaml"
+    kind: Literal["json", "yaml"] = "json" if media == "application/json" else "yaml"
     done = await record_policy(context, policy, await request.body(), kind)
     version = done.recorded.version.version
     headers = {"Location": f"/v1/policies/{policy}/versions/{version}"}

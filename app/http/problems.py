@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 import orjson
+import structlog
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -27,6 +28,7 @@ from app.errors import (
     UndecodableDocument,
     UnsupportedMediaType,
 )
+from app.storage.ledger import LedgerFault
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -111,6 +113,12 @@ def install(app: FastAPI) -> None:
         request.state.refusal = refusal
         return refusal_response(refusal)
 
+    async def ledger_fault(_: Request, error: Exception) -> Response:
+        # Something that cannot be: nothing more is recorded until someone has looked.
+        structlog.get_logger("aslgate.ledger").error("ledger fault", exc_info=error)
+        message = "the ledger cannot be written to now; its operator has been told in the log"
+        return refusal_response(Unavailable("ledger", message))
+
     async def http_error(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         name = {404: "no-such-path", 405: "method-not-allowed"}.get(error.status_code, "http")
@@ -118,4 +126,5 @@ def install(app: FastAPI) -> None:
         return problem_response(problem, str(error.detail), error.headers)
 
     app.add_exception_handler(Refusal, refused)
+    app.add_exception_handler(LedgerFault, ledger_fault)
     app.add_exception_handler(HTTPException, http_error)

@@ -6,6 +6,7 @@ unknown is said at once, each with its pointer.
 """
 
 from collections.abc import Callable, Iterable
+
 from pydantic import BaseModel
 
 from app.assessment.assessment import Assessment, ModelVersion, Withdrawal

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -216,17 +216,21 @@ def polarity(leaf: Leaf) -> Polarity | None:
     """Which way the leaf may move; `None` for a fact about the model, which never does."""
     match leaf:
         case FindingIs():
-            permits = leaf.finding is Outcome.RULED_OUT
+            return _polarity(leaf.finding is Outcome.RULED_OUT)
         case LineIn():
-            permits = leaf.zone == "rule_out"
+            return _polarity(leaf.zone == "rule_out")
         case AssessedWithin() | ThresholdRuledOut() | ReassessmentNotDue():
-            permits = True
+            return Polarity.PERMITS
         case Elapsed() | ComputeRatio():
-            permits = False
+            return Polarity.COUNTS_AGAINST
         case SignedOff():
-            permits = leaf.sign_off is not Verb.REASSESS
+            return _polarity(leaf.sign_off is not Verb.REASSESS)
         case ModelFact():
             return None
+    assert_never(leaf)
+
+
+def _polarity(permits: bool) -> Polarity:
     return Polarity.PERMITS if permits else Polarity.COUNTS_AGAINST
 
 
@@ -259,8 +263,8 @@ class Reading:
     """What a condition says on some evidence.
 
     `turns` is the first instant at which time alone could move it to the strict side (a permitting
-    condition away from YES, one that counts against to YES); `None`: never. `evidence` are the ids
-    that it rests on; `rests_on` the kinds of leaf that settled it.
+    condition away from YES, one that counts against away from NO or to YES); `None`: never.
+    `evidence` are the ids that it rests on; `rests_on` the kinds of leaf that settled it.
     """
 
     truth: Truth
@@ -308,18 +312,15 @@ def _count(
     return Reading(
         truth,
         frozenset().union(*(r.evidence for r in settled)),
-        _turns(readings, holding, needed, truth, towards),
+        _turns(readings, needed, truth, towards),
         frozenset().union(*(r.rests_on for r in settled)),
     )
 
 
 def _turns(
-    readings: Sequence[Reading],
-    holding: Sequence[Reading],
-    needed: int,
-    truth: Truth,
-    towards: Polarity,
+    readings: Sequence[Reading], needed: int, truth: Truth, towards: Polarity
 ) -> datetime | None:
+    holding = [r for r in readings if r.truth is Truth.YES]
     if towards is Polarity.PERMITS:
         if truth is not Truth.YES:
             return None
@@ -329,6 +330,9 @@ def _turns(
         return lapses[to_lapse - 1] if len(lapses) >= to_lapse else None
     if truth is Truth.YES:
         return None
-    begins = sorted(r.turns for r in readings if r.truth is not Truth.YES and r.turns is not None)
-    to_begin = needed - len(holding)
+    # UNKNOWN is stricter than NO too, for "reassessment is not due" needs a plain NO.
+    strict = {Truth.YES, Truth.UNKNOWN} if truth is Truth.NO else {Truth.YES}
+    waiting = [r for r in readings if r.truth not in strict]
+    begins = sorted(r.turns for r in waiting if r.turns is not None)
+    to_begin = needed - (len(readings) - len(waiting))
     return begins[to_begin - 1] if len(begins) >= to_begin else None

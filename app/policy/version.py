@@ -93,7 +93,7 @@ class Standard(Document):
     criteria: Annotated[dict[Slug, StandardCriterion], Field(min_length=1)] | None = None
     undefined: Flag = False
     attested_by: tuple[Slug, ...] = ()
-    """For an undefined standard: the roles whose word, as `stated_by`, counts."""
+    """For an undefined standard: the roles who must each have said, as `stated_by`, that it is met."""
     subsumes: tuple[Slug, ...] = ()
     """Weaker standards that are met whenever this one is."""
     review: ADuration | None = None

@@ -67,6 +67,9 @@ _LIBPQ_ONLY: Final = frozenset(
 # Connection lost, resources, operator, system; also lock time-outs, deadlocks and read-only servers.
 _TROUBLE: Final = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX"})
 
+DatabaseConnection = AsyncConnection
+"""What `Database.reading` and `Database.writing` give."""
+
 UNREACHABLE: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 """What asyncpg raises when it cannot connect; a time-out is an `OSError`."""
 

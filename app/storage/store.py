@@ -161,10 +161,13 @@ class Store:
         try:
             async with self._database.reading() as connection:
                 revision = await current_revision(connection)
+                if revision != expected_revision():
+                    return f"the database is at migration {revision}, not {expected_revision()}"
+                size = await records.ledger_size(connection)
         except Unavailable as unavailable:
             return unavailable.message
-        if revision != expected_revision():
-            return f"the database is at migration {revision}, not {expected_revision()}"
+        if size < self.ledger.size:
+            return f"the ledger has {size} entries, and had {self.ledger.size}: it was put back"
         return None
 
     async def authenticate(self, key: str, now: datetime) -> Credential | None:

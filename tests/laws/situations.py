@@ -135,7 +135,7 @@ def _fact(draw: Draw) -> Json:
 def _permits(draw: Draw, lines: Mapping[str, Json], weaker: Sequence[str], due: bool) -> Json:
     """A leaf that permits."""
     kinds = ["finding", "finding", "assessment", "sign_off", "fact"]
-    kinds += ["line"] * any("rule_out" in line for line in lines.values())
+    kinds += ["line"] * 2 * any("rule_out" in line for line in lines.values())
     kinds += ["threshold"] * bool(weaker) + ["reassessment"] * due
     match one_of(draw, kinds):
         case "finding":
@@ -160,7 +160,7 @@ def _permits(draw: Draw, lines: Mapping[str, Json], weaker: Sequence[str], due: 
 def _counts_against(draw: Draw, lines: Mapping[str, Json], of_threshold: bool) -> Json:
     """A leaf that counts against."""
     kinds = ["finding", "finding", "finding"] if of_threshold else ["elapsed", "elapsed"]
-    kinds += ["line"] * any("rule_in" in line for line in lines.values())
+    kinds += ["line"] * 2 * any("rule_in" in line for line in lines.values())
     kinds += ["elapsed", "compute_ratio", "sign_off", "fact"]
     since = {"since_assessment": "comprehensive"}
     match one_of(draw, kinds):
@@ -221,9 +221,9 @@ def _requirements(draw: Draw, standards: Sequence[str], least: int) -> list[Json
 def policies(draw: Draw) -> PolicyVersion:
     """A valid policy version: small, and of any shape that the language allows."""
     levels = one_of(draw, (["L1", "L2", "L3"], []))
-    lines = {f"l{i}": _line(draw) for i in range(draw(st.integers(0, 2)))}
+    lines = {f"l{i}": _line(draw) for i in range(one_of(draw, (0, 1, 1, 2)))}
     standards = {f"s{i}": _standard(draw, i, levels) for i in range(draw(st.integers(1, 4)))}
-    reassess = one_of(draw, (False, True))
+    reassess = one_of(draw, (False, True, True))
     thresholds: Json = {}
     for i in range(draw(st.integers(1, 3))):
         weaker = list(thresholds)
@@ -437,7 +437,7 @@ def recorded(prefix: str, items: Sequence[Any]) -> tuple[Recorded[Any], ...]:
 @st.composite
 def evidence_under(draw: Draw, version: PolicyVersion) -> Evidence:
     """Evidence on the model: most of it permits, none of it has to fit together."""
-    bodies = [_assessment(draw, version) for _ in range(draw(st.integers(0, 3)))]
+    bodies = [_assessment(draw, version) for _ in range(one_of(draw, (0, 1, 2, 2, 3, 3)))]
     reports = [
         report(name, None, draw(st.integers(0, 4)), lasts=one_of(draw, (None, None, 6)))
         for name in version.standards

@@ -1,0 +1,148 @@
+"""The real application over a migrated Postgres database of each test's own.
+
+Requests go straight into the application (ASGI); its lifespan is run by hand around each test.
+"""
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from app.main import create_app
+from app.settings import Settings
+from app.storage import keys
+from app.storage.database import OWNER, SERVICE, Database, migrate, prepare_roles
+from app.storage.embedded import EmbeddedPostgres
+from app.storage.store import Store
+from tests.http.published import MODELS, POLICIES, evidence_bodies
+
+TEMPLATE = "aslgate_http_template"
+BOOTSTRAP_KEY = "bootstrap-key-of-the-tests-0123456789"
+_numbers = itertools.count()
+
+Send = Callable[..., Awaitable[httpx.Response]]
+
+
+@dataclass
+class Service:
+    """A running service: its application, its database, and clients for it."""
+
+    app: FastAPI
+    store: Store
+    database: Database
+    name: str
+    server: EmbeddedPostgres
+    answers: list[httpx.Response] = field(default_factory=list)
+
+    def client(self, key: str | None) -> httpx.AsyncClient:
+        """A client that calls with *key*; `None`: without any. It never follows a redirect."""
+
+        async def remember(response: httpx.Response) -> None:
+            await response.aread()
+            self.answers.append(response)
+
+        return httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app),
+            base_url="http://aslgate.test",
+            headers={} if key is None else {"Authorization": f"Bearer {key}"},
+            event_hooks={"response": [remember]},
+            timeout=30,
+        )
+
+    async def new_key(self, *roles: str, expires_in: timedelta | None = None) -> keys.NewKey:
+        now = datetime.now(UTC)
+        async with self.database.writing() as connection:
+            return await keys.create_key(
+                connection,
+                name=" ".join(roles) or "none",
+                roles=roles,
+                now=now,
+                expires_at=None if expires_in is None else now + expires_in,
+            )
+
+    async def as_owner(self, statement: str) -> None:
+        """Do to the database what the service itself may not."""
+        connection = await asyncpg.connect(str(self.server.dsn(self.name, OWNER)))
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    async def size(self) -> int:
+        """How many entries the ledger has."""
+        connection = await asyncpg.connect(str(self.server.dsn(self.name, SERVICE)))
+        try:
+            size: int = await connection.fetchval("SELECT size FROM ledger_head")
+            rows: int = await connection.fetchval("SELECT count(*) FROM ledger_entry")
+        finally:
+            await connection.close()
+        assert rows == size, "the head and the entries disagree"
+        return size
+
+    async def entry(self, index: int) -> bytes:
+        """The hashed envelope at that index."""
+        connection = await asyncpg.connect(str(self.server.dsn(self.name, SERVICE)))
+        try:
+            entry: bytes = await connection.fetchval(
+                "SELECT entry FROM ledger_entry WHERE index = $1", index
+            )
+        finally:
+            await connection.close()
+        return entry
+
+
+async def _as_superuser(server: EmbeddedPostgres, statement: str) -> None:
+    connection = await asyncpg.connect(str(server.dsn()))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+def template(postgres: EmbeddedPostgres) -> str:
+    """A migrated and empty database, to be copied."""
+    import asyncio
+
+    prepare_roles(postgres.dsn())
+    asyncio.run(_as_superuser(postgres, f"CREATE DATABASE {TEMPLATE} OWNER {OWNER}"))
+    migrate(postgres.dsn(TEMPLATE, OWNER), service_role=SERVICE)
+    return TEMPLATE
+
+
+@asynccontextmanager
+async def running(server: EmbeddedPostgres, template: str, **settings: Any) -> AsyncIterator[Service]:
+    """A service over a copy of *template*, opened, and closed and dropped afterwards."""
+    name = f"http_{next(_numbers)}"
+    create = f"CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER} STRATEGY file_copy"
+    await _as_superuser(server, create)
+    database = Database(server.dsn(name, SERVICE), throwaway=True)
+    store = Store(database, deadline_seconds=10, bootstrap_key=BOOTSTRAP_KEY)
+    app = create_app(Settings(bootstrap_key=SecretStr(BOOTSTRAP_KEY), **settings), store)
+    try:
+        async with app.router.lifespan_context(app):
+            yield Service(app, store, database, name, server)
+    finally:
+        await _as_superuser(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def service(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[Service]:
+    """A service that has recorded nothing yet."""
+    async with running(postgres, template) as started:
+        yield started
+
+
+@pytest.fixture
+async def client(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    """A client with the bootstrap key, which may do everything."""
+    async with service.client(BOOTSTRAP_KEY) as client:
+        yield client
