@@ -31,20 +31,20 @@ def digest(data: bytes) -> str:
 
 
 def _refuse_what_has_no_canonical_form(value: object) -> None:
-    if value is None or isinstance(value, str | bool):
-        return
-    if isinstance(value, int):
-        if abs(value) > 2**53 - 1:
-            raise TypeError(f"integer {value} is beyond what JSON readers keep exactly")
-        return
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not (isinstance(key, str) and key.isascii()):
-                raise TypeError(f"key {key!r} is not ASCII text")
-            _refuse_what_has_no_canonical_form(item)
-        return
-    if isinstance(value, list | tuple):
-        for item in value:
-            _refuse_what_has_no_canonical_form(item)
-        return
-    raise TypeError(f"{type(value).__name__} has no canonical form; write decimals as text")
+    left = [value]
+    while left:
+        here = left.pop()
+        if here is None or isinstance(here, str | bool):
+            continue
+        if isinstance(here, dict):
+            for key in here:
+                if not (isinstance(key, str) and key.isascii()):
+                    raise TypeError(f"key {key!r} is not ASCII text")
+            left.extend(here.values())
+        elif isinstance(here, list | tuple):
+            left.extend(here)
+        elif not isinstance(here, int):
+            kind = type(here).__name__
+            raise TypeError(f"{kind} has no canonical form; write decimals as text")
+        elif abs(here) > 2**53 - 1:
+            raise TypeError(f"integer {here} is beyond what JSON readers keep exactly")

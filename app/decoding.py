@@ -11,10 +11,11 @@ fault to point at, and never for every node.
 import json
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Final, NamedTuple, Protocol
 
 import yaml
@@ -46,14 +47,15 @@ _FORBIDDEN: Final = re.compile(
 _FORBIDDEN_IN_YAML: Final = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ufeff\ufffe\uffff]"
 )
-_DIRECTIVE: Final = re.compile(r"(?:[ \t]*(?:#[^\r\n]*)?[\r\n]+)*%")
+_DIRECTIVE: Final = re.compile(r"(?:[ \t]*+(?:#[^\r\n]*+)?[\r\n])*+%")
 _TAB: Final = re.compile(r"(?:^|(?<=\r))(?P<indentation> *)\t|\t", re.MULTILINE)
 
 _COMMENT_AT_ONCE: Final = re.compile(r"[|>][-+0-9]*#")
 _NOTHING_AT_ONCE: Final = re.compile(r"[ \r\n]*:[,\[\]{}]")
 
 # Strings are consumed whole, an unfinished one up to the end, so that the scan is linear.
-_JSON_STRUCTURE: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_JSON_BRACKETS: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|([\[\]{}]+)', re.DOTALL)
+_STEP: Final = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 # The C loader where PyYAML has it; tests/test_decoding.py holds both to the same answers.
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -95,6 +97,10 @@ class _Unusable:
 
 class _RepeatedKeys(list[tuple[str, object]]):
     """Stands in the tree for an object that has a key twice, with all of its entries."""
+
+
+# What can have no fault, by exact type: most of a large document is not looked at again.
+_HARMLESS: Final = frozenset({int, Decimal, bool, type(None)})
 
 
 def _integer(literal: str) -> int | _Unusable:
@@ -150,47 +156,47 @@ def _json_faults(value: object, path: tuple[str | int, ...]) -> Iterator[Fault]:
         if problem := _problem_of(value):
             yield Fault(pointer(*path), *problem)
     elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _json_entry_faults(key, item, path)
+        yield from _entry_faults(value.items(), path)
     elif isinstance(value, _RepeatedKeys):
-        seen = set[str]()
-        repeated = set[str]()
-        for key, item in value:
-            if key in seen and key not in repeated and not _problem_of(key):
-                repeated.add(key)
+        count = Counter(key for key, _ in value)
+        for key in count:
+            if count[key] > 1 and not _problem_of(key):
                 yield Fault(pointer(*path, key), "duplicate-key", _repeated(key))
-            seen.add(key)
-            yield from _json_entry_faults(key, item, path)
+        yield from _entry_faults(value, path)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _json_faults(item, (*path, index))
+            if type(item) not in _HARMLESS:
+                yield from _json_faults(item, (*path, index))
     elif isinstance(value, _Unusable):
         yield Fault(pointer(*path), value.code, value.message)
 
 
-def _json_entry_faults(key: str, item: object, path: tuple[str | int, ...]) -> Iterator[Fault]:
-    # Such a key could not be printed in a pointer, so the fault is its object's.
-    if problem := _problem_of(key):
-        code, message = problem
-        yield Fault(pointer(*path), code, f"in the key `{_shown(key)}`: {message}")
-    else:
-        yield from _json_faults(item, (*path, key))
+def _entry_faults(
+    entries: Iterable[tuple[str, object]], path: tuple[str | int, ...]
+) -> Iterator[Fault]:
+    for key, item in entries:
+        # Such a key could not be printed in a pointer, so the fault is its object's.
+        if problem := _problem_of(key):
+            code, message = problem
+            yield Fault(pointer(*path), code, f"in the key `{_shown(key)}`: {message}")
+        elif type(item) not in _HARMLESS:
+            yield from _json_faults(item, (*path, key))
 
 
 def _refuse_deep_json(text: str) -> None:
     """Refuse before the parser, which recurses, sees it."""
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return
+    brackets = "".join(_JSON_BRACKETS.findall(text))
+    if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) <= MAX_DEPTH:
+        return
     depth = 0
-    for token in _JSON_STRUCTURE.finditer(text):
-        opened = text[token.start()]
-        if opened in "[{":
-            depth += 1
+    for run in _JSON_BRACKETS.finditer(text):
+        for index in range(*run.span(1)):
+            depth += _STEP[text[index]]
             if depth > MAX_DEPTH:
-                place = _place_of(text, token.start())
+                place = _place_of(text, index)
                 raise UndecodableDocument((Fault("", "too-deep", _TOO_DEEP, *place),))
-        elif opened in "]}":
-            depth -= 1
 
 
 def _json_syntax_fault(error: json.JSONDecodeError) -> Fault:

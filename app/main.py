@@ -1,22 +1,31 @@
 """The application: everything is built here, in order."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.routing import Match
 from starlette.types import Scope
 
 from app.determination.record import ENGINE_VERSION
 from app.errors import Refusal
-from app.http import determinations, evidence, health, model_versions, policies, problems
+from app.http import (
+    determinations,
+    documentation,
+    evidence,
+    health,
+    model_versions,
+    policies,
+    problems,
+)
 from app.http.bodies import BODIES
 from app.http.callers import now, permission_of
-from app.http.documents import ProblemDetails
+from app.http.documents import ANSWERS
 from app.http.guard import Guard
 from app.http.observability import Metrics, Observed
 from app.http.permissions import Permission
@@ -61,14 +70,17 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         description=_DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.store = store
     app.state.metrics = Metrics(store.ledger)
-    problems.install(app)
+    problems.install(app, methods_at)
     _refuse_routes_without_permission()
     for router in ROUTERS:
         app.include_router(router)
+    documentation.install(app)
     app.add_middleware(
         Guard,
         max_body_bytes=settings.max_body_bytes,
@@ -106,8 +118,22 @@ def _refuse_routes_without_permission() -> None:
             raise LookupError(f"route {route.path} names no permission")
 
 
+def methods_at(scope: Scope) -> list[str]:
+    """The methods that there are at a request's path."""
+    return sorted(
+        method
+        for route in routes()
+        if route.matches(scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    )
+
+
 def openapi(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document; the bodies that routes read themselves are added to its components."""
+    """The OpenAPI document; what routes read and write themselves is added to its components.
+
+    One type may be read in one form and recorded in another (a number is recorded as text), and
+    then has a schema for each.
+    """
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title,
@@ -115,21 +141,38 @@ def openapi(app: FastAPI) -> dict[str, Any]:
             description=app.description,
             routes=app.routes,
         )
-        kinds: list[type[BaseModel]] = [*BODIES.values(), PolicyVersion, ProblemDetails]
-        _, bodies = models_json_schema(
-            [(kind, "validation") for kind in kinds],
-            ref_template="#/components/schemas/{model}",
-        )
+        bodies: dict[str, type[BaseModel]] = {**BODIES, PolicyVersion.__name__: PolicyVersion}
+        forms: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = []
+        forms += [(kind, "validation") for kind in bodies.values()]
+        forms += [(kind, "serialization") for kind in ANSWERS.values()]
+        named, schemas = models_json_schema(forms, ref_template="#/components/schemas/{model}")
+        references = {
+            f"#/requests/{name}": named[kind, "validation"]["$ref"] for name, kind in bodies.items()
+        } | {
+            f"#/answers/{name}": named[kind, "serialization"]["$ref"]
+            for name, kind in ANSWERS.items()
+        }
+        document["paths"] = _refer(document["paths"], references)
         components = document.setdefault("components", {})
-        components["schemas"] = dict(
-            sorted((components.get("schemas", {}) | bodies["$defs"]).items())
-        )
+        components["schemas"] = dict(sorted(schemas["$defs"].items()))
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]
         for path in OPEN:
             document["paths"][path]["get"]["security"] = []
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _refer(value: Any, references: Mapping[str, str]) -> Any:
+    """*value* with every `$ref` that *references* has replaced by what it stands for."""
+    if isinstance(value, dict):
+        return {
+            key: references.get(item, item) if key == "$ref" else _refer(item, references)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_refer(item, references) for item in value]
+    return value
 
 
 def operations() -> list[str]:

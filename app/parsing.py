@@ -4,19 +4,25 @@ Pydantic does the work; this puts its faults into the words of the document's au
 into what was sent, a stable code, and one sentence.
 """
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from app.decoding import pointer
+from app.decoding import MAX_FAULTS, pointer
 from app.errors import Fault, InvalidDocument
 
 T = TypeVar("T")
 
 Places = Mapping[str, tuple[int, int]]
 """JSON pointer -> (line, column) of a document that was text with lines."""
+
+MAX_VALUES: Final = 20_000
+"""How many values a document may hold: every one may be at fault, and a fault takes its time.
+
+Of the smallest values, the megabyte that a body may have holds half a million.
+"""
 
 _SENTENCES = {
     "missing": "is missing",
@@ -39,11 +45,19 @@ def parse(
     *context* is `app.vocabulary.JSON` or `TEXT`: how numbers and booleans are written. Raises
     `InvalidDocument` with every fault, each with its place where *places* knows one.
     """
+    if _holds_more_than(MAX_VALUES, data):
+        message = f"holds more than {MAX_VALUES} values; send it in parts"
+        raise InvalidDocument((Fault("", "too-many-values", message),))
     try:
         return kind.validate_python(data, context=dict(context))
     except ValidationError as error:
-        faults = [_fault(details, data, places or {}) for details in error.errors()]
-    raise InvalidDocument(tuple(sorted(set(faults), key=_in_reading_order)))
+        errors = error.errors(include_url=False, include_input=False)
+        faults = {_fault(details, data, places or {}) for details in errors}
+    listed = sorted(_of_their_own(faults), key=_in_reading_order)
+    if len(listed) > MAX_FAULTS:
+        more = "there are more faults than are listed; correct these first"
+        listed[MAX_FAULTS:] = [Fault("", "more-faults", more)]
+    raise InvalidDocument(tuple(listed))
 
 
 def place(fault: Fault, places: Places) -> Fault:
@@ -53,6 +67,29 @@ def place(fault: Fault, places: Places) -> Fault:
         at = at.rpartition("/")[0]
     line, column = places.get(at, (None, None))
     return Fault(fault.pointer, fault.code, fault.message, line, column)
+
+
+def _holds_more_than(most: int, data: object) -> bool:
+    ahead, count = [data], 1
+    while ahead:
+        value = ahead.pop()
+        if isinstance(value, dict | list | tuple):
+            count += len(value)
+            if count > most:
+                return True
+            ahead.extend(value.values() if isinstance(value, dict) else value)
+    return False
+
+
+def _of_their_own(faults: Iterable[Fault]) -> Iterator[Fault]:
+    """Without lists that seem too short only because pydantic counts no item that is at fault."""
+    faults = list(faults)
+    above = {fault.pointer.rpartition("/")[0] for fault in faults}
+    for up in list(above):
+        while up:
+            up = up.rpartition("/")[0]
+            above.add(up)
+    return (f for f in faults if f.code != "too-short" or f.pointer not in above)
 
 
 def _in_reading_order(fault: Fault) -> tuple[int, int, str, str]:

@@ -224,7 +224,8 @@ REFUSED_YAML: dict[str, tuple[str | bytes, str, str, int, int]] = {
     "depth 5,000": ("[" * 5000 + "]" * 5000, "too-deep", "/0" * 32, 1, 33),
     "depth 100,000 of mappings": ("{a: " * 60_000, "too-deep", "/a" * 32, 1, 129),
     "depth 100,000 of dashes": ("- " * 100_000, "too-deep", "/0" * 32, 1, 65),
-    "a null key": ("a:\n  : b", "null-key", "/a", 2, 3),
+    "a null key": ("a:\n  ?\n  : b", "null-key", "/a", 0, 0),
+    "a null key in braces": ("a: {~: b}", "null-key", "/a", 1, 5),
     "a key of null": ("null: b", "null-key", "", 1, 1),
     "a list as key": ("? [a, b]\n: c", "complex-key", "", 1, 3),
     "a mapping as key": ("x: {{a: b}: c}", "complex-key", "/x", 1, 5),
@@ -446,7 +447,7 @@ def test_a_key_that_stands_twice_is_refused_by_name_at_any_depth(data: st.DataOb
     """One reader takes the first, another the last: a reviewer and we must not differ."""
     value = data.draw(st.dictionaries(PLAIN_TEXT, TEXT_TREES, min_size=1, max_size=4))
     path = data.draw(st.sampled_from(list(mappings_in(value))))
-    mapping = value
+    mapping: Any = value
     for step in path:
         mapping = mapping[step]
     key = data.draw(st.sampled_from(list(mapping)))
@@ -486,10 +487,37 @@ def test_no_bytes_raise_anything_but_a_refusal(data: bytes) -> None:
 JSON_PIECES = st.sampled_from(
     [*'{}[],:"-.01 \n\\\x00é\u202e', '"a"', '"a":', "\\u", "\\ud800", "e9", "NaN", "nul", "9" * 20]
 )
-YAML_PIECES = st.sampled_from(
-    [*"abk0:-?\n\r\t[]{},'\"|>!%@`~#\\é😀\u00a0\ufeff\u2028 ", ": ", "- ", "? ", "\n  ", "\r\n"]
-    + "|\n;|-\n  ;>\n;>+\n;|#;|1-\n;# x\n;!!str ;&a ;*a ;<<: ;null;\\x41;\\0;k: ;{k: [".split(";")
-    + ["\n---\n", "\n...\n", "%YAML 1.1\n", "x: |\n  a\n"]
+YAML_SIGNS = st.sampled_from("abk0:-?\n\r\t[]{},'\"|>!%@`~#\\é😀\u00a0\ufeff\u2028 ")
+WORDS = (
+    ": ",
+    "- ",
+    "? ",
+    "k: ",
+    "{k: [",
+    "|#",
+    "!!str ",
+    "&a ",
+    "*a ",
+    "<<: ",
+    "null",
+    "\\x41",
+    "\\0",
+)
+BETWEEN = ("\n---\n", "\n...\n", "%YAML 1.1\n")
+YAML_PIECES = YAML_SIGNS | st.sampled_from(
+    (
+        *WORDS,
+        "\n  ",
+        "\r\n",
+        "|\n",
+        "|-\n  ",
+        ">\n",
+        ">+\n",
+        "|1-\n",
+        "# x\n",
+        "x: |\n  a\n",
+        *BETWEEN,
+    )
 )
 
 
@@ -560,6 +588,8 @@ HOSTILE_YAML = {
     "anchors": b"[" + b"&a a," * 50_000 + b"a]",
     "documents": b"---\n" * 60_000,
     "comments": b"#\n" * 130_000,
+    "blank lines": b"\n" * 260_000 + b"a",
+    "blanks and line ends": b" \r\n" * 80_000 + b"a",
     "quotes without end": b'"' + b"x\n" * 130_000,
     "blank lines in quotes": b'"' + b"\n" * 260_000 + b'"',
     "colons": b":" * 260_000,

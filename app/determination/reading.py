@@ -28,6 +28,7 @@ from app.policy.conditions import (
     ReassessmentNotDue,
     SignedOff,
     ThresholdRuledOut,
+    fact_holds,
     truth_of,
     walk,
 )
@@ -279,13 +280,7 @@ class Read:
 
     def _fact(self, leaf: ModelFact) -> Reading:
         value = self.model.training_compute_flop
-        if value is None:
-            return NEVER
-        if leaf.at_least is not None:
-            holds = value >= leaf.at_least
-        else:
-            holds = leaf.below is not None and value < leaf.below
-        return Reading(Truth.YES if holds else Truth.NO)
+        return NEVER if value is None else Reading(fact_holds(leaf, value))
 
     # --- lines ---------------------------------------------------------------------------------
 
@@ -343,11 +338,7 @@ class Read:
         unsure = any(truth is Truth.UNKNOWN for truth, _ in truths) or not truths
         stricter = {Truth.YES} if unsure else {Truth.YES, Truth.UNKNOWN}
         turns = min(
-            (
-                m.at
-                for m in self._to_come(leaf.line)
-                if self._surely_in(m.result, leaf) in stricter
-            ),
+            (m.at for m in self._to_come(leaf.line) if self._surely_in(m.result, leaf) in stricter),
             default=None,
         )
         return Reading(Truth.UNKNOWN if unsure else Truth.NO, _ids(current), turns, _LINES)

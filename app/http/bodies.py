@@ -25,7 +25,10 @@ from app.vocabulary import JSON, write_instant
 T = TypeVar("T", bound=BaseModel)
 
 BODIES: Final[dict[str, type[BaseModel]]] = {}
-"""The types of all request bodies by name, for the OpenAPI document."""
+"""The types of all request bodies by name, for the OpenAPI document.
+
+`app.main.openapi` knows what a reference to one of them becomes.
+"""
 
 
 def media_type(request: Request) -> str:
@@ -48,7 +51,7 @@ def body_of(kind: type[T]) -> Any:
 def takes(kind: type[BaseModel]) -> dict[str, Any]:
     """What OpenAPI says of a route whose body is *kind*."""
     BODIES[kind.__name__] = kind
-    schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
+    schema = {"$ref": f"#/requests/{kind.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 

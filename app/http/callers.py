@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import structlog
 from fastapi import Request
 from fastapi.params import Depends
+from fastapi.routing import APIRoute
 
-from app.errors import Forbidden, Unauthenticated
+from app.errors import Forbidden, InvalidParameter, Unauthenticated
 from app.http.bodies import IdempotencyKeyOf
 from app.http.permissions import Permission, permits
 from app.operations.context import Context
@@ -44,12 +45,39 @@ Caller = Annotated[Credential, Depends(_caller)]
 def needs(permission: Permission) -> Any:
     """A dependency that lets the request through if the caller has *permission*."""
 
-    async def check(caller: Caller) -> None:
+    async def check(request: Request, caller: Caller) -> None:
         if not permits(frozenset(caller.roles), permission):
             raise Forbidden(permission.value)
+        _refuse_unusable_parameters(request)
 
     check.permission = permission  # type: ignore[attr-defined]
     return Depends(check)
+
+
+def _refuse_unusable_parameters(request: Request) -> None:
+    """Refuse a parameter that the route does not have, has once and is given twice, or that holds
+    what no name holds.
+
+    A misspelt `enforce` that was passed over would let through what it was to stop.
+    """
+    route: APIRoute = request.scope["route"]
+    known = {parameter.alias for parameter in route.dependant.query_params}
+    seen = set[str]()
+    for name, value in request.query_params.multi_items():
+        if name not in known:
+            shown = name if name.isprintable() else "?"
+            raise InvalidParameter(shown, "is not a parameter of this operation")
+        if name in seen:
+            raise InvalidParameter(name, "is given more than once")
+        seen.add(name)
+        _refuse_unprintable(name, value)
+    for name, value in request.path_params.items():
+        _refuse_unprintable(name, str(value))
+
+
+def _refuse_unprintable(name: str, value: str) -> None:
+    if not value.isprintable():
+        raise InvalidParameter(name, "holds a character that cannot be seen")
 
 
 def permission_of(dependency: Callable[..., Any] | None) -> Permission | None:

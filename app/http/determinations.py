@@ -49,7 +49,7 @@ class AskedMany(Document):
     dependencies=[needs(Permission.DETERMINE)],
     openapi_extra=takes(Asked),
     responses=answers(
-        201, RecordedDetermination, "Decided and recorded, whatever it says", 409, 413, 415, 422
+        201, RecordedDetermination, "Decided and recorded, whatever it says", 409, takes_body=True
     ),
 )
 async def make_determination(
@@ -99,13 +99,13 @@ def _not_allowed(record: Recorded, location: str, replayed: bool) -> Response:
     status_code=201,
     dependencies=[needs(Permission.DETERMINE)],
     openapi_extra=takes(AskedMany),
-    responses=answers(201, DeterminationBatch, "All decided and recorded", 409, 413, 415, 422),
+    responses=answers(201, DeterminationBatch, "All decided and recorded", 409, takes_body=True),
 )
 async def make_determinations(
     context: Recording, asked: AskedMany = body_of(AskedMany)
 ) -> Response:
     """Decide up to 1,000 questions in one durable commit; an answer for each, in their order."""
-    appended = await determine(context, asked.determinations)
+    appended = await determine(context, asked.determinations, listed_under="determinations")
     headers = {
         "Cache-Control": "no-store",
         "Location": f"/v1/determinations?after={_cursor_before(appended)}&limit={MAX_PAGE}",
@@ -120,10 +120,17 @@ def _list(records: Any, ending: bytes) -> bytes:
     return b'{"determinations":[' + documents + b"]" + ending
 
 
+def _with_the_recorded_bytes(said: dict[int | str, dict[str, Any]]) -> Any:
+    said[200]["content"][DOCUMENT_TYPE] = {"schema": {"type": "object"}}
+    return said
+
+
 @router.get(
     "/determinations/{id}",
     dependencies=[needs(Permission.READ)],
-    responses=answers(200, RecordedDetermination, "The determination", 404),
+    responses=_with_the_recorded_bytes(
+        answers(200, RecordedDetermination, "The determination", 404)
+    ),
 )
 async def read_determination(id: str, request: Request, context: Reading) -> Response:
     """The determination as it was answered; with `Accept: application/vnd.aslgate.determination+json`
@@ -140,7 +147,7 @@ async def read_determination(id: str, request: Request, context: Reading) -> Res
 @router.get(
     "/determinations",
     dependencies=[needs(Permission.READ)],
-    responses=answers(200, DeterminationPage, "A page, newest first", 422),
+    responses=answers(200, DeterminationPage, "A page, newest first"),
 )
 async def list_determinations(
     context: Reading,
@@ -190,7 +197,7 @@ def _read_cursor(cursor: str) -> int:
     dependencies=[needs(Permission.SIMULATE)],
     openapi_extra=takes(Simulated),
     responses=answers(
-        200, SimulatedDetermination, "Decided, and recorded nowhere", 404, 413, 415, 422
+        200, SimulatedDetermination, "Decided, and recorded nowhere", 404, takes_body=True
     ),
 )
 async def make_simulation(

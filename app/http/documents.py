@@ -1,8 +1,8 @@
 """What answers look like, for the OpenAPI document. The answers themselves are recorded bytes."""
 
-from typing import Any
+from typing import Any, Final
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel
 
 from app.assessment.assessment import Assessment, ModelVersion, Withdrawal
 from app.assessment.safeguards import SafeguardReport
@@ -123,6 +123,17 @@ class SimulatedDetermination(Determination):
     provenance: SimulatedProvenance
 
 
+class Health(Document):
+    """How the service is; `reason` says why it is not ready."""
+
+    status: str
+    reason: str | None = None
+
+
+class JsonSchema(RootModel[dict[str, Any]]):
+    """A JSON Schema, draft 2020-12."""
+
+
 class FaultAnswer(Document):
     """One thing that is wrong in the document that was sent."""
 
@@ -141,34 +152,57 @@ class ProblemDetails(BaseModel):
     status: int
     detail: str
     errors: tuple[FaultAnswer, ...] | None = None
+    parameter: str | None = None
     reason: str | None = None
+    determination: RecordedDetermination | str | None = None
+    """The whole of it where `enforce=true` refused; its id where it is superseded."""
 
 
-_COMMON = {
-    400: "The body cannot be read",
+ANSWERS: Final[dict[str, type[BaseModel]]] = {}
+"""The types of all answers by name, for the OpenAPI document."""
+
+_ANY = {
     401: "No valid API key",
     403: "The key lacks the permission",
+    422: "A parameter or the document has faults; those of a document are all listed",
     503: "Not decidable or recordable now; nothing is acknowledged",
+}
+_OF_BODIES = {
+    400: "The body cannot be read",
+    408: "The body did not arrive in time",
+    413: "The body is too large",
+    415: "The body has another type",
 }
 _OTHERS = {
     404: "Nothing is recorded under that name",
-    408: "The body did not arrive in time",
     409: "It clashes with what is recorded",
-    413: "The body is too large",
-    415: "The body has another type",
-    422: "The document or a parameter has faults, all of them listed",
 }
 
 
 def answers(
-    status: int, kind: type[BaseModel], description: str, *others: int
+    status: int, kind: type[BaseModel], description: str, *others: int, takes_body: bool = False
 ) -> dict[int | str, dict[str, Any]]:
     """What OpenAPI says of a route's answers: its own, and the problems that it can give."""
-    problems = _COMMON | {code: _OTHERS[code] for code in others if code != 304}
-    said: dict[int | str, dict[str, Any]] = {status: {"model": kind, "description": description}}
+    own: dict[str, Any] = {"description": description, "content": content_of(kind)}
+    if status == 201:
+        own["headers"] = {
+            "Location": {
+                "description": "Where it can be read",
+                "required": True,
+                "schema": {"type": "string"},
+            }
+        }
+    said: dict[int | str, dict[str, Any]] = {status: own}
     if 304 in others:
         said[304] = {"description": "The caller has it already"}
+    problems = _ANY | (_OF_BODIES if takes_body else {})
+    problems |= {code: _OTHERS[code] for code in others if code != 304}
     for code, text in sorted(problems.items()):
-        schema = {"$ref": "#/components/schemas/ProblemDetails"}
-        said[code] = {"description": text, "content": {MEDIA_TYPE: {"schema": schema}}}
+        said[code] = {"description": text, "content": content_of(ProblemDetails, MEDIA_TYPE)}
     return said
+
+
+def content_of(kind: type[BaseModel], media_type: str = "application/json") -> dict[str, Any]:
+    """A body of that type. `app.main.openapi` knows what the reference becomes."""
+    ANSWERS[kind.__name__] = kind
+    return {media_type: {"schema": {"$ref": f"#/answers/{kind.__name__}"}}}

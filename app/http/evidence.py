@@ -46,7 +46,7 @@ async def _read(context: Reading, request: Request, kind: Kind, id: str) -> Resp
     status_code=201,
     dependencies=[needs(Permission.RECORD_ASSESSMENTS)],
     openapi_extra=takes(Assessment),
-    responses=answers(201, RecordedAssessment, "Recorded", 413, 415, 422),
+    responses=answers(201, RecordedAssessment, "Recorded", takes_body=True),
 )
 async def record_assessment(
     context: Recording, assessment: Assessment = body_of(Assessment)
@@ -70,7 +70,7 @@ async def read_assessment(id: str, request: Request, context: Reading) -> Respon
     status_code=201,
     dependencies=[needs(Permission.WITHDRAW_ASSESSMENTS)],
     openapi_extra=takes(Withdrawal),
-    responses=answers(201, RecordedWithdrawal, "Withdrawn", 404, 409, 413, 415, 422),
+    responses=answers(201, RecordedWithdrawal, "Withdrawn", 404, 409, takes_body=True),
 )
 async def withdraw_assessment(
     id: str, context: Recording, withdrawal: Withdrawal = body_of(Withdrawal)
@@ -94,7 +94,7 @@ async def read_withdrawal(id: str, request: Request, context: Reading) -> Respon
     status_code=201,
     dependencies=[needs(Permission.RECORD_SAFEGUARDS)],
     openapi_extra=takes(SafeguardReport),
-    responses=answers(201, RecordedSafeguardReport, "Recorded", 413, 415, 422),
+    responses=answers(201, RecordedSafeguardReport, "Recorded", takes_body=True),
 )
 async def record_safeguard(
     context: Recording, report: SafeguardReport = body_of(SafeguardReport)
@@ -118,7 +118,7 @@ async def read_safeguard(id: str, request: Request, context: Reading) -> Respons
     status_code=201,
     dependencies=[needs(Permission.SIGN_OFF)],
     openapi_extra=takes(SignOff),
-    responses=answers(201, RecordedSignOff, "Recorded", 413, 415, 422),
+    responses=answers(201, RecordedSignOff, "Recorded", takes_body=True),
 )
 async def record_sign_off(context: Recording, sign_off: SignOff = body_of(SignOff)) -> Response:
     """Record that a role prepared, recommended, decided, approved … an action."""

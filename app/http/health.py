@@ -1,21 +1,35 @@
 """`/healthz`, `/readyz`, `/metrics`: for whoever runs the service; they need no key."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse, Response
 
 from app.http.callers import store_of
+from app.http.documents import Health, content_of
 
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/healthz")
+_TEXT: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+
+
+@router.get(
+    "/healthz", responses={200: {"description": "It answers", "content": content_of(Health)}}
+)
 async def healthz() -> JSONResponse:
     """The process answers."""
     return JSONResponse({"status": "ok"})
 
 
-@router.get("/readyz")
+@router.get(
+    "/readyz",
+    responses={
+        200: {"description": "It can decide and record", "content": content_of(Health)},
+        503: {"description": "It cannot, and says why", "content": content_of(Health)},
+    },
+)
 async def readyz(request: Request) -> JSONResponse:
     """The database is reachable, at the migration that this version expects, and writable."""
     trouble = await store_of(request).trouble()
@@ -24,7 +38,11 @@ async def readyz(request: Request) -> JSONResponse:
     return JSONResponse({"status": "not ready", "reason": trouble}, 503)
 
 
-@router.get("/metrics")
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"description": "In Prometheus' text format", "content": _TEXT}},
+)
 async def metrics(request: Request) -> Response:
     """Prometheus metrics."""
     registry = request.app.state.metrics.registry

@@ -25,7 +25,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
     status_code=201,
     dependencies=[needs(Permission.REGISTER_MODELS)],
     openapi_extra=takes(ModelVersion),
-    responses=answers(201, RecordedModelVersion, "Registered", 409, 413, 415, 422),
+    responses=answers(201, RecordedModelVersion, "Registered", 409, takes_body=True),
 )
 async def register_model_version(
     context: Recording, model: ModelVersion = body_of(ModelVersion)

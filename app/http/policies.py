@@ -9,7 +9,7 @@ from starlette.responses import Response
 from app.errors import InvalidParameter, NoPolicyInForce, NotFound, UnsupportedMediaType
 from app.http.bodies import media_type, position_json, unchanged
 from app.http.callers import Reading, Recording, needs
-from app.http.documents import PolicyVersionAnswer, answers
+from app.http.documents import JsonSchema, PolicyVersionAnswer, answers
 from app.http.permissions import Permission
 from app.operations.record_policy import record_policy
 from app.policy.language import policy_schema
@@ -25,7 +25,7 @@ _EITHER = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": {"$ref": "#/components/schemas/PolicyVersion"}},
+            "application/json": {"schema": {"$ref": "#/requests/PolicyVersion"}},
             "application/yaml": {"schema": {"type": "string"}},
         },
     }
@@ -61,7 +61,7 @@ def _response(
     status_code=201,
     dependencies=[needs(Permission.RECORD_POLICIES)],
     openapi_extra=_EITHER,
-    responses=answers(201, PolicyVersionAnswer, "The version is recorded", 409, 413, 415, 422),
+    responses=answers(201, PolicyVersionAnswer, "The version is recorded", 409, takes_body=True),
 )
 async def record_policy_version(policy: str, request: Request, context: Recording) -> Response:
     """Record a policy version, as YAML or JSON. The same version again gives the same answer."""
@@ -100,7 +100,7 @@ async def read_policy_version(
 @router.get(
     "/{policy}",
     dependencies=[needs(Permission.READ)],
-    responses=answers(200, PolicyVersionAnswer, "The version in force", 404, 422),
+    responses=answers(200, PolicyVersionAnswer, "The version in force", 404),
 )
 async def read_policy_in_force(
     policy: str,
@@ -125,7 +125,11 @@ async def read_policy_in_force(
 schemas = APIRouter(prefix="/v1/schemas", tags=["policies"])
 
 
-@schemas.get("/policy", dependencies=[needs(Permission.READ)])
+@schemas.get(
+    "/policy",
+    dependencies=[needs(Permission.READ)],
+    responses=answers(200, JsonSchema, "The JSON Schema"),
+)
 async def read_policy_schema() -> dict[str, Any]:
     """The JSON Schema of a policy version, for editors."""
     return policy_schema()

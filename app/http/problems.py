@@ -1,15 +1,17 @@
 """Refusals as RFC 9457 problem details: one table from what we refuse to how HTTP says it."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 import orjson
 import structlog
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Scope
 
 from app.errors import (
     AlreadyRecorded,
@@ -96,6 +98,8 @@ def refusal_response(refusal: Refusal) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     elif isinstance(refusal, InvalidParameter):
         more["parameter"] = refusal.name
+    elif isinstance(refusal, DeterminationSuperseded):
+        more["determination"] = refusal.determination
     return problem_response(PROBLEMS[type(refusal)], str(refusal), headers, **more)
 
 
@@ -105,8 +109,11 @@ def failure_response(request_id: str) -> Response:
     return problem_response(INTERNAL, detail, request_id=request_id)
 
 
-def install(app: FastAPI) -> None:
-    """Answer every refusal and every HTTP error as a problem document."""
+def install(app: FastAPI, methods_at: Callable[[Scope], list[str]]) -> None:
+    """Answer every refusal and every HTTP error as a problem document.
+
+    *methods_at* knows which methods there are at a request's path.
+    """
 
     async def refused(request: Request, refusal: Exception) -> Response:
         assert isinstance(refusal, Refusal)
@@ -119,12 +126,26 @@ def install(app: FastAPI) -> None:
         message = "the ledger cannot be written to now; its operator has been told in the log"
         return refusal_response(Unavailable("ledger", message))
 
-    async def http_error(_: Request, error: Exception) -> Response:
+    async def unusable_parameters(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        refusals = [
+            InvalidParameter(str(fault["loc"][-1]), fault["msg"][:1].lower() + fault["msg"][1:])
+            for fault in error.errors()
+        ]
+        detail = "; ".join(map(str, refusals))
+        return problem_response(PROBLEMS[InvalidParameter], detail, parameter=refusals[0].name)
+
+    async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         name = {404: "no-such-path", 405: "method-not-allowed"}.get(error.status_code, "http")
         problem = Problem(error.status_code, name, str(error.detail))
-        return problem_response(problem, str(error.detail), error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            # The router names the methods of the first route at this path only.
+            headers["Allow"] = ", ".join(methods_at(request.scope))
+        return problem_response(problem, str(error.detail), headers)
 
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(LedgerFault, ledger_fault)
     app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, unusable_parameters)

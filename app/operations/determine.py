@@ -1,5 +1,6 @@
 """Determine: decide on what is recorded, and record the answer before it is given."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from app.decoding import pointer
 from app.determination.changes import changes
 from app.determination.decide import Question, decide
 from app.determination.record import (
@@ -53,18 +55,19 @@ class Decided:
     determination: Determination
 
 
-async def determine(context: Context, asked: Sequence[Asked]) -> Appended:
+async def determine(
+    context: Context, asked: Sequence[Asked], *, listed_under: str | None = None
+) -> Appended:
     """Decide each of *asked*, and record all answers in one durable commit, in that order.
 
-    Unknown names are recorded denials. Raises `InvalidDocument` for an instant or a ledger size
+    `listed_under` is what the caller's document calls the list of questions; `None`: it is the one
+    question itself. Unknown names are recorded denials. Raises `InvalidDocument` for an instant or a ledger size
     that lies in the future, `DeterminationSuperseded` where the idempotency key's recorded answer
     no longer answers, `Unavailable` where it cannot be recorded now.
     """
-    faults = [fault for i, one in enumerate(asked) for fault in _in_the_future(context, one, i)]
-    if faults:
-        raise InvalidDocument(tuple(f for f in faults))
+    await _refuse_the_future(context, asked, listed_under)
     for _ in range(ATTEMPTS):
-        decided = [await _decide(context, one) for one in asked]
+        decided = await _decide_all(context, asked)
         try:
             appended = await context.store.ledger.append(
                 [_draft(context, one) for one in decided],
@@ -87,22 +90,48 @@ async def determine(context: Context, asked: Sequence[Asked]) -> Appended:
     raise Unavailable("contention", "the evidence is moving; ask again")
 
 
-def _in_the_future(context: Context, asked: Asked, position: int) -> list[Fault]:
-    del position
-    if asked.at is not None and asked.at > context.now:
-        message = "lies in the future: a determination is made of what is, a simulation of what may"
-        return [Fault("/at", "in-the-future", message)]
-    if asked.known_at is not None and asked.known_at < 0:
-        return [Fault("/known_at", "in-the-future", "must be a ledger size, 0 or more")]
-    return []
+async def _refuse_the_future(
+    context: Context, asked: Sequence[Asked], listed_under: str | None
+) -> None:
+    faults = []
+    size = None
+    for i, one in enumerate(asked):
+        place = () if listed_under is None else (listed_under, i)
+        if one.at is not None and one.at > context.now:
+            message = (
+                "lies in the future: a determination is made of what is, a simulation of what may"
+            )
+            faults.append(Fault(pointer(*place, "at"), "in-the-future", message))
+        if one.known_at is None:
+            continue
+        if size is None:
+            size = await context.store.size()
+        if one.known_at < 0:
+            message = "must be a ledger size, 0 or more"
+            faults.append(Fault(pointer(*place, "known_at"), "invalid-value", message))
+        elif one.known_at > size:
+            message = f"the ledger holds {size} entries"
+            faults.append(Fault(pointer(*place, "known_at"), "in-the-future", message))
+    if faults:
+        raise InvalidDocument(tuple(faults))
 
 
-async def _decide(context: Context, asked: Asked) -> Decided:
+async def _decide_all(context: Context, asked: Sequence[Asked]) -> list[Decided]:
+    """Each decided on what is recorded; what several rest on is read once."""
+    snapshots: dict[tuple[str, str, int | None], Snapshot] = {}
+    decided = []
+    for one in asked:
+        rests_on = (one.model, one.policy, one.known_at)
+        if rests_on not in snapshots:
+            snapshots[rests_on] = await context.store.snapshot(*rests_on)
+        decided.append(_decide(context, one, snapshots[rests_on]))
+        # A large batch must not keep everyone else waiting while it is decided.
+        await asyncio.sleep(0)
+    return decided
+
+
+def _decide(context: Context, asked: Asked, snapshot: Snapshot) -> Decided:
     at = asked.at or context.now
-    snapshot = await context.store.snapshot(asked.model, asked.policy, asked.known_at)
-    if asked.known_at is not None and asked.known_at > snapshot.size:
-        message = f"the ledger holds {snapshot.size} entries"
-        raise InvalidDocument((Fault("/known_at", "in-the-future", message),))
     policy = in_force_at(snapshot.timeline, at)
     question = Question(asked.model, asked.action, asked.policy, at)
     determination = decide(question, policy, snapshot.model, snapshot.evidence)
@@ -166,6 +195,9 @@ async def _refuse_superseded(context: Context, appended: Appended) -> None:
         if document["valid_until"] and read_instant(document["valid_until"]) <= context.now:
             lapsed = f"it held until {document['valid_until']}"
             raise DeterminationSuperseded(record.subject, lapsed)
+        if provenance["known_at"] != record.position.index:
+            # It was asked for as of an earlier ledger size, and the past does not move.
+            continue
         streams = (
             model_stream(document["model"]),
             policy_stream(provenance["policy"]["name"]),

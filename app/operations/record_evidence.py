@@ -194,8 +194,12 @@ async def withdraw_assessment(context: Context, id: str, withdrawal: Withdrawal)
             raise AlreadyRecorded("withdrawal of", id, "it was withdrawn before")
         if withdrawal.superseded_by is not None:
             successor = await context.store.known_assessment(withdrawal.superseded_by)
-            if successor is None or successor.model != known.model:
-                message = "names no recorded assessment of the same model"
+            if (
+                successor is None
+                or successor.model != known.model
+                or withdrawal.superseded_by == id
+            ):
+                message = "names no other recorded assessment of the same model"
                 fault = Fault("/superseded_by", "unknown-assessment", message)
                 raise InvalidDocument((fault,))
         stream = model_stream(known.model)

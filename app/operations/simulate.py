@@ -78,7 +78,10 @@ async def simulate(context: Context, simulated: Simulated) -> dict[str, Any]:
     if faults:
         raise InvalidDocument(faults)
     at = simulated.at or context.now
-    snapshot = await context.store.snapshot(simulated.model, simulated.policy, None)
+    # Nothing will check it afterwards, so it is read anew.
+    snapshot = await context.store.snapshot(
+        simulated.model, simulated.policy, None, from_memory=False
+    )
     policy: PolicyInForce | None
     if simulated.version is None:
         policy = in_force_at(snapshot.timeline, at)

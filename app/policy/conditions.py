@@ -12,6 +12,7 @@ them.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Literal, assert_never
 
@@ -256,6 +257,13 @@ def walk(
     yield path, condition
     for below, child in children(condition):
         yield from walk(child, path + below)
+
+
+def fact_holds(fact: ModelFact, value: Decimal) -> Truth:
+    """Whether the fact holds of a model whose recorded number is *value*."""
+    if fact.at_least is not None:
+        return Truth.YES if value >= fact.at_least else Truth.NO
+    return Truth.YES if fact.below is not None and value < fact.below else Truth.NO
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,11 @@ reference is to something that the version defines, no condition can break a law
 nothing that a text leaves silent is guessed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
+from itertools import pairwise
+from typing import Final
 
 from app.decoding import pointer
 from app.errors import Fault
@@ -16,19 +20,31 @@ from app.policy.conditions import (
     Condition,
     Elapsed,
     FindingIs,
+    Leaf,
     LineIn,
     ModelFact,
     Not,
     Polarity,
+    Reading,
     ReassessmentNotDue,
     SignedOff,
     ThresholdRuledOut,
     children,
+    fact_holds,
     polarity,
+    truth_of,
     walk,
 )
-from app.policy.version import Bound, EvaluationLine, PolicyVersion, Requirement, Standard
-from app.vocabulary import TWO_SIDED_Z
+from app.policy.version import (
+    Bound,
+    EvaluationLine,
+    Obligation,
+    PolicyVersion,
+    Requirement,
+    Standard,
+    Threshold,
+)
+from app.vocabulary import TWO_SIDED_Z, Truth, Verb
 
 Path = tuple[str | int, ...]
 
@@ -38,7 +54,7 @@ def lint(version: PolicyVersion) -> list[Fault]:
     return [
         Fault(pointer(*path), code, message)
         for check in (
-            _numbers,
+            _head,
             _levels,
             _standards,
             _requirements,
@@ -52,7 +68,10 @@ def lint(version: PolicyVersion) -> list[Fault]:
 
 
 Found = Iterator[tuple[Path, str, str]]
-_UNKNOWN = "unknown-reference"
+_UNKNOWN: Final = "unknown-reference"
+_LARGEST_CONDITION: Final = 256
+_LONGEST_CHAIN: Final = 16
+"""How many standards may stand for one another in a row, and thresholds rule each other out."""
 
 
 def _known(path: Path, kind: str, names: Iterable[str], known: Iterable[str]) -> Found:
@@ -62,7 +81,29 @@ def _known(path: Path, kind: str, names: Iterable[str], known: Iterable[str]) ->
             yield path, _UNKNOWN, f"no {kind} `{name}` is defined in this version"
 
 
-def _numbers(version: PolicyVersion) -> Found:
+def _once(path: Path, kind: str, names: Sequence[str]) -> Found:
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield path, "repeated", f"names the {kind} `{name}` more than once"
+
+
+def _roles(version: PolicyVersion, path: Path, names: Sequence[str]) -> Found:
+    yield from _known(path, "role", names, version.roles)
+    yield from _once(path, "role", names)
+
+
+def _chain_is_too_long(name: str, below: Callable[[str], Iterable[str]]) -> bool:
+    """Whether more than `_LONGEST_CHAIN` steps lead down from *name*; so it is for a circle too."""
+    reached = {name}
+    for _ in range(_LONGEST_CHAIN + 1):
+        reached = {weaker for one in reached for weaker in below(one)}
+    return bool(reached)
+
+
+def _head(version: PolicyVersion) -> Found:
+    if version.supersedes == version.version:
+        yield ("supersedes",), "circle", "a version cannot supersede itself"
+    yield from _once(("applies_to", "developer"), "developer", version.applies_to.developer)
     if version.confidence not in TWO_SIDED_Z:
         allowed = ", ".join(f"`{c}`" for c in sorted(TWO_SIDED_Z))
         yield ("confidence",), "unsupported-confidence", f"must be one of {allowed}"
@@ -70,8 +111,7 @@ def _numbers(version: PolicyVersion) -> Found:
 
 def _levels(version: PolicyVersion) -> Found:
     levels = version.levels or ()
-    if len(set(levels)) != len(levels):
-        yield ("levels",), "repeated", "names a level twice"
+    yield from _once(("levels",), "level", levels)
     for name, standard in version.standards.items():
         if standard.level is not None:
             yield from _known(("standards", name, "level"), "level", [standard.level], levels)
@@ -81,18 +121,36 @@ def _standards(version: PolicyVersion) -> Found:
     for name, standard in version.standards.items():
         path: Path = ("standards", name)
         yield from _content_of(standard, path)
-        roles = version.roles
-        yield from _known((*path, "attested_by"), "role", standard.attested_by, roles)
-        yield from _known((*path, "subsumes"), "standard", standard.subsumes, version.standards)
-        if name in _below(version, name):
-            yield (*path, "subsumes"), "circle", "a standard cannot subsume itself, even by others"
+        yield from _roles(version, (*path, "attested_by"), standard.attested_by)
+        yield from _subsumed(version, name, (*path, "subsumes"))
         if (interim := standard.interim_measures) is not None:
             where = (*path, "interim_measures")
-            yield from _known((*where, "approved_by"), "role", interim.approved_by, roles)
-            yield from _known((*where, "told"), "role", interim.told, roles)
+            yield from _roles(version, (*where, "approved_by"), interim.approved_by)
+            yield from _roles(version, (*where, "told"), interim.told)
         for i, consequence in enumerate(standard.on_shortfall):
             where = (*path, "on_shortfall", i, "actions")
             yield from _known(where, "action", consequence.actions, version.actions)
+            yield from _once(where, "action", consequence.actions)
+
+
+def _subsumed(version: PolicyVersion, name: str, path: Path) -> Found:
+    standards, levels = version.standards, version.levels or ()
+    standard = standards[name]
+    yield from _known(path, "standard", standard.subsumes, standards)
+    yield from _once(path, "standard", standard.subsumes)
+    for weaker in standard.subsumes:
+        both = [standard.level, standards[weaker].level if weaker in standards else None]
+        ranks = [levels.index(level) for level in both if level in levels]
+        if len(ranks) == 2 and ranks[0] < ranks[1]:
+            why = f"`{weaker}` is of a higher level, so this cannot stand for it"
+            yield path, "contradiction", why
+    if name in _below(version, name):
+        yield path, "circle", "a standard cannot subsume itself, even by others"
+    elif _chain_is_too_long(
+        name, lambda one: standards[one].subsumes if one in standards else ()
+    ) and not any(one in _below(version, one) for one in _below(version, name) & set(standards)):
+        why = f"more than {_LONGEST_CHAIN} standards stand for one another in a row"
+        yield path, "too-deep", why
 
 
 def _content_of(standard: Standard, path: Path) -> Found:
@@ -127,6 +185,7 @@ def _requirements(version: PolicyVersion) -> Found:
             named = [requirement.standard]
             yield from _known((*where, "standard"), "standard", named, version.standards)
             yield from _known((*where, "before"), "action", requirement.before, version.actions)
+            yield from _once((*where, "before"), "action", requirement.before)
 
     if version.baseline is not None:
         yield from check(("baseline",), version.baseline.requires)
@@ -169,23 +228,69 @@ def _thresholds(version: PolicyVersion) -> Found:
         path: Path = ("thresholds", name)
         domains = [threshold.domain]
         yield from _known((*path, "domain"), "domain", domains, version.domains)
+        if name in version.domains and not _has_threshold(version, name):
+            yield path, "ambiguous", "is the name of a domain that has no threshold of its own"
         yield from _known((*path, "evidence"), "line", threshold.evidence, version.lines)
-        for i, obligation in enumerate(threshold.obligations):
-            by = [obligation.by] if obligation.by else []
-            yield from _known((*path, "obligations", i, "by"), "role", by, version.roles)
+        yield from _once((*path, "evidence"), "line", threshold.evidence)
+        yield from _obligations(version, path, threshold.obligations)
         against = Polarity.COUNTS_AGAINST
         yield from _condition(version, threshold.reached, (*path, "reached"), against)
         yield from _condition(version, threshold.ruled_out, (*path, "ruled_out"), Polarity.PERMITS)
-        both = _leaves(threshold.reached) & _leaves(threshold.ruled_out)
-        if both:
-            yield (*path, "ruled_out"), "overlap", "shares a condition with `reached`"
+        if any(_size(tree) > _LARGEST_CONDITION for tree in (threshold.reached, threshold.ruled_out)):
+            yield path, "too-large", f"a condition has more than {_LARGEST_CONDITION} parts"
+        elif _facts_settle_both(threshold):
+            why = "overlaps `reached`: a fact about the model makes both hold"
+            yield (*path, "ruled_out"), "overlap", why
         if name in _ruled_out_by(version, name):
             why = "rests on itself: a threshold cannot be ruled out by its own ruling out"
             yield (*path, "ruled_out"), "circle", why
+        elif _chain_is_too_long(name, lambda one: _names_ruled_out(version, one)) and not any(
+            one in _ruled_out_by(version, one) for one in _ruled_out_by(version, name)
+        ):
+            why = f"more than {_LONGEST_CHAIN} thresholds rule each other out in a row"
+            yield (*path, "ruled_out"), "too-deep", why
 
 
-def _leaves(condition: Condition) -> set[str]:
-    return {c.model_dump_json() for _, c in walk(condition) if not children(c)}
+def _has_threshold(version: PolicyVersion, domain: str) -> bool:
+    return any(threshold.domain == domain for threshold in version.thresholds.values())
+
+
+def _size(condition: Condition) -> int:
+    return sum(1 for _ in walk(condition))
+
+
+def _facts_settle_both(threshold: Threshold) -> bool:
+    """Whether some model is such that both conditions hold whatever the evidence is.
+
+    Evidence cannot do that by itself: each kind of it counts to one side only.
+    """
+    trees = (threshold.reached, threshold.ruled_out)
+    facts = [leaf for tree in trees for _, leaf in walk(tree) if isinstance(leaf, ModelFact)]
+    bounds = {bound for f in facts for bound in (f.at_least, f.below) if bound is not None}
+    # Truths change at bounds only: one value in each stretch between them stands for all.
+    values = [*bounds, *(bound / 2 for bound in bounds), *_between(sorted(bounds))]
+    return any(
+        all(truth_of(tree, _by_fact(value), Polarity.PERMITS).truth is Truth.YES for tree in trees)
+        for value in values
+    )
+
+
+def _between(bounds: Sequence[Decimal]) -> Iterable[Decimal]:
+    return ((low + high) / 2 for low, high in pairwise(bounds))
+
+
+def _by_fact(value: Decimal) -> Callable[[Leaf], Reading]:
+    def read(leaf: Leaf) -> Reading:
+        return Reading(fact_holds(leaf, value) if isinstance(leaf, ModelFact) else Truth.UNKNOWN)
+
+    return read
+
+
+def _names_ruled_out(version: PolicyVersion, name: str) -> list[str]:
+    """The thresholds whose ruling out can rule *name* out directly."""
+    threshold = version.thresholds.get(name)
+    leaves = walk(threshold.ruled_out) if threshold is not None else ()
+    return [leaf.threshold_ruled_out for _, leaf in leaves if isinstance(leaf, ThresholdRuledOut)]
 
 
 def _ruled_out_by(version: PolicyVersion, name: str) -> set[str]:
@@ -193,14 +298,18 @@ def _ruled_out_by(version: PolicyVersion, name: str) -> set[str]:
     seen: set[str] = set()
     left = [name]
     while left:
-        threshold = version.thresholds.get(left.pop())
-        if threshold is None:
-            continue
-        for _, leaf in walk(threshold.ruled_out):
-            if isinstance(leaf, ThresholdRuledOut) and leaf.threshold_ruled_out not in seen:
-                seen.add(leaf.threshold_ruled_out)
-                left.append(leaf.threshold_ruled_out)
+        for weaker in _names_ruled_out(version, left.pop()):
+            if weaker not in seen:
+                seen.add(weaker)
+                left.append(weaker)
     return seen
+
+
+def _obligations(version: PolicyVersion, path: Path, obligations: Sequence[Obligation]) -> Found:
+    yield from _once((*path, "obligations"), "obligation", [one.id for one in obligations])
+    for i, obligation in enumerate(obligations):
+        by = [obligation.by] if obligation.by else []
+        yield from _known((*path, "obligations", i, "by"), "role", by, version.roles)
 
 
 def _reassess(version: PolicyVersion) -> Found:
@@ -224,7 +333,7 @@ def _condition(version: PolicyVersion, tree: Condition, path: Path, towards: Pol
             case Not():
                 under_not.add(where)
             case FindingIs():
-                yield from _known((*where, "by"), "role", node.by, version.roles)
+                yield from _roles(version, (*where, "by"), node.by)
                 if in_reassess:
                     why = "a finding is about a threshold, and `reassess` has none"
                     yield where, "misplaced", why
@@ -250,7 +359,15 @@ def _condition(version: PolicyVersion, tree: Condition, path: Path, towards: Pol
                     yield (*where, "reassessment"), _UNKNOWN, why
             case SignedOff():
                 yield from _known((*where, "by"), "role", [node.by], version.roles)
-            case AssessedWithin() | Elapsed() | ComputeRatio() | ModelFact():
+                if node.since_assessment is not None and node.sign_off is not Verb.REASSESS:
+                    why = "a newer assessment may not take away what permits; only `reassess` has it"
+                    yield (*where, "since_assessment"), "breaks-a-law", why
+            case ComputeRatio():
+                yield from _positive((*where, "compute_ratio"), node.compute_ratio.at_least)
+            case ModelFact():
+                yield from _positive(where, node.at_least, "at_least")
+                yield from _positive(where, node.below, "below")
+            case AssessedWithin() | Elapsed():
                 pass
             case _:
                 pass
@@ -265,6 +382,11 @@ def _condition(version: PolicyVersion, tree: Condition, path: Path, towards: Pol
             yield where, "breaks-a-law", _WRONG_WAY[towards]
 
 
+def _positive(path: Path, number: Decimal | None, key: str = "at_least") -> Found:
+    if number is not None and number <= 0:
+        yield (*path, key), "impossible-bound", "must be more than 0"
+
+
 _WRONG_WAY = {
     Polarity.PERMITS: "counts against release, and stands where only what permits may stand",
     Polarity.COUNTS_AGAINST: "permits, and stands where only what counts against may stand",
@@ -273,12 +395,12 @@ _WRONG_WAY = {
 
 def _actions(version: PolicyVersion) -> Found:
     for name, action in version.actions.items():
+        where: Path = ("actions", name)
+        signed = [f"{one.verb.value} by {one.role}" for one in action.sign_offs]
+        yield from _once((*where, "sign_offs"), "sign-off", signed)
+        yield from _obligations(version, where, action.obligations)
         for i, sign_off in enumerate(action.sign_offs):
             path: Path = ("actions", name, "sign_offs", i)
             yield from _known((*path, "role"), "role", [sign_off.role], version.roles)
-            if sign_off.verb.value == "reassess":
+            if sign_off.verb is Verb.REASSESS:
                 yield (*path, "verb"), "misplaced", "`reassess` permits nothing"
-        for i, obligation in enumerate(action.obligations):
-            by = [obligation.by] if obligation.by else []
-            where = ("actions", name, "obligations", i, "by")
-            yield from _known(where, "role", by, version.roles)

@@ -32,6 +32,8 @@ OLDEST_SERVER: Final = 15
 READERS: Final = 8
 ACQUIRE_SECONDS: Final = 0.25
 CONNECT_SECONDS: Final = 1.0
+ANSWER_SECONDS: Final = 1.75
+"""How long one block of reads may take in all."""
 
 DATABASE: Final = "aslgate"
 OWNER: Final = "aslgate_owner"
@@ -101,6 +103,14 @@ def libpq_url(address: str | PostgresAddress) -> str:
     return urlunsplit(parts._replace(query=kept))
 
 
+class _Reader(asyncpg.Connection):  # type: ignore[misc]
+    """A pooled connection that hangs up at once: saying goodbye waits for a server that may hang."""
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109, ARG002
+        """Close the socket. Postgres takes that for goodbye outside a transaction."""
+        self.terminate()
+
+
 class Database:
     """One Postgres database, by libpq URL or by the address of the embedded server.
 
@@ -112,7 +122,7 @@ class Database:
         self._throwaway = throwaway
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=self.connect,
+            async_creator=self._reader,
             pool_size=READERS,
             max_overflow=0,
             pool_timeout=ACQUIRE_SECONDS,
@@ -134,14 +144,20 @@ class Database:
         """Let all readers' connections go."""
         await self._engine.dispose()
 
-    async def connect(self) -> Any:
+    async def _reader(self) -> Any:
+        return await self.connect(_Reader)
+
+    async def connect(self, kind: type[Any] = asyncpg.Connection) -> Any:
         """A new asyncpg connection of the caller's own, to a server that was seen to be fit.
 
         Seen each time, for after a failover another server may answer under the same address.
         """
         try:
             connection = await asyncpg.connect(
-                self._url, timeout=CONNECT_SECONDS, server_settings=_SESSION
+                self._url,
+                timeout=CONNECT_SECONDS,
+                server_settings=_SESSION,
+                connection_class=kind,
             )
         except ValueError as error:
             raise UnusableAddress(f"the database address cannot be used: {error}") from error
@@ -149,7 +165,8 @@ class Database:
             message = "the database cannot be reached; ask again"
             raise Unavailable("database", message) from error
         try:
-            await refuse_unfit(connection, throwaway=self._throwaway)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await refuse_unfit(connection, throwaway=self._throwaway)
         except UNREACHABLE as error:
             connection.terminate()
             raise Unavailable("database", "the database went away; ask again") from error
@@ -159,23 +176,24 @@ class Database:
         return connection
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
+    async def reading(self, *, seconds: float = ANSWER_SECONDS) -> AsyncIterator[AsyncConnection]:
         """A connection on which all reads see the same snapshot, and nothing can be written.
 
-        Raises `Unavailable` where none is free in time, or the database fails meanwhile.
+        Raises `Unavailable` where none is free in time, the block takes longer than *seconds*, or
+        the database fails meanwhile.
         """
         with _Trouble():
-            async with self._reading.connect() as connection:
+            async with asyncio.timeout(seconds), self._reading.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """A transaction for what is not in the ledger (keys): committed when the block ends well.
 
-        Raises `Unavailable` where none is free in time, or the database fails meanwhile.
+        Raises `Unavailable` as `reading` does; then it may have been committed, or not.
         """
         with _Trouble():
-            async with self._engine.begin() as connection:
+            async with asyncio.timeout(ANSWER_SECONDS), self._engine.begin() as connection:
                 yield connection
 
 
@@ -193,6 +211,8 @@ class _Trouble:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, TimeoutError):
+            raise Unavailable("database", "the database did not answer in time") from error
         if isinstance(error, NoConnectionFree):
             raise Unavailable("database", "all readers are busy; ask again") from error
         if isinstance(error, DBAPIError):

@@ -530,11 +530,9 @@ class _RefusedData(Exception):
     def told(self, request: _Request) -> Exception:
         """What the guilty one is told: its name is taken, its data cannot be held, or our fault."""
         if self.error.sqlstate == "23505":
-            guilty = request.drafts[0]
-            for draft in request.drafts:
-                if TABLE_OF[type(draft.row)].name == self.error.table_name:
-                    guilty = draft
-                    break
+            # `Key (subject)=(asm_…) already exists.`
+            named = [d for d in request.drafts if f"({d.subject})" in (self.error.detail or "")]
+            guilty = (named or request.drafts)[0]
             message = f"another has its {_columns(self.error.constraint_name)}"
             return AlreadyRecorded(guilty.kind.value, guilty.subject, message)
         if (self.error.sqlstate or "")[:2] in ("22", "54"):
@@ -586,12 +584,17 @@ class _Pages:
             await self._read_previous(connection, asked)
 
     async def _read_replays(self, connection: Any, keys: set[tuple[str, bytes]]) -> None:
-        credentials, hashes = zip(*keys, strict=True)
-        found = await connection.fetch(_REPLAYS, credentials, hashes)
-        for row in found:
+        used = await connection.fetch(_USED_KEYS, *zip(*keys, strict=True))
+        if not used:
+            return
+        # By number, one by one: a join over ranges would be planned as a walk through the ledger.
+        wanted = [index for row in used for index in _span(row)]
+        found = await connection.fetch(_RECORDS, wanted)
+        records = {row["index"]: recorded(row) for row in found}
+        for row in used:
             key = (row["credential"], row["key_sha256"])
-            _, records = self._replays.get(key, (b"", ()))
-            self._replays[key] = (row["request_sha256"], (*records, recorded(row)))
+            answer = tuple(records[index] for index in _span(row))
+            self._replays[key] = (row["request_sha256"], answer)
 
     async def _read_previous(
         self, connection: Any, asked: set[tuple[str, str, str, datetime]]
@@ -751,13 +754,14 @@ _TOUCH: Final = """
     ON CONFLICT (name) DO UPDATE SET version = excluded.version
 """
 
-_REPLAYS: Final = """
-    SELECT i.credential, i.key_sha256, i.request_sha256,
-           e.index, e.kind, e.subject, e.document, e.leaf_hash, e.at
-    FROM unnest($1::text[], $2::bytea[]) AS asked (credential, key_sha256)
+_USED_KEYS: Final = """
+    SELECT i.* FROM unnest($1::text[], $2::bytea[]) AS asked (credential, key_sha256)
     JOIN idempotency i USING (credential, key_sha256)
-    JOIN ledger_entry e ON e.index >= i.index AND e.index < i.index + i.count
-    ORDER BY e.index
+"""
+
+_RECORDS: Final = """
+    SELECT index, kind, subject, document, leaf_hash, at FROM ledger_entry
+    WHERE index = ANY($1::bigint[])
 """
 
 # A document that answers for several is sent once.
@@ -789,6 +793,10 @@ def _key(key: IdempotencyKey) -> tuple[str, bytes]:
 
 def _question(row: DeterminationRow) -> tuple[str, str, str]:
     return row.model, row.action, row.policy
+
+
+def _span(row: Any) -> range:
+    return range(row["index"], row["index"] + row["count"])
 
 
 def _columns(constraint: str | None) -> str:

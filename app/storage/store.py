@@ -5,7 +5,10 @@ the ledger checks those versions in the committing transaction, so a stale copy 
 never answered.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -31,10 +34,14 @@ from app.storage.keys import Credential
 from app.storage.ledger import Ledger, Recorded
 from app.vocabulary import TEXT
 
+TRUSTED_SECONDS: Final = 0.5
+"""How long a key that was revoked may still open: on every replica, and no longer."""
+
 KEPT: Final = 4096
 """How many models' evidence, and how many policies, are kept in memory."""
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
@@ -139,6 +146,8 @@ class Store:
         self._parsed: dict[str, PolicyVersion] = {}
         self._policies: dict[str, Policies] = {}
         self._models: dict[str, _ModelRead] = {}
+        self._trusted: dict[bytes, tuple[float, Credential]] = {}
+        self._once = _Once()
 
     async def open(self, now: datetime) -> None:
         """Connect, see that the ledger is whole and named as we are told, and make the first key."""
@@ -171,7 +180,24 @@ class Store:
         return None
 
     async def authenticate(self, key: str, now: datetime) -> Credential | None:
-        """Whose key it is; `None`: nobody's that counts now."""
+        """Whose key it is; `None`: nobody's that counts now.
+
+        A key that was found to count is believed for `TRUSTED_SECONDS`, so that a caller who asks
+        a thousand times a second does not make the database say who it is as often.
+        """
+        name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+        seen, credential = self._trusted.get(name, (0.0, None))
+        if credential is None or time.monotonic() - seen > TRUSTED_SECONDS:
+            credential = await self._once.do(("key", name), lambda: self._look_up(key, now))
+            if credential is None:
+                self._trusted.pop(name, None)
+                return None
+            _keep(self._trusted, name, (time.monotonic(), credential))
+        if credential.expires_at is not None and now >= credential.expires_at:
+            return None
+        return credential
+
+    async def _look_up(self, key: str, now: datetime) -> Credential | None:
         async with self._database.reading() as connection:
             return await keys.authenticate(connection, key, now=now)
 
@@ -235,9 +261,11 @@ class Store:
             streams = await records.stream_versions(connection, [stream])
         return KnownAssessment(piece.model, piece.withdrawn is not None, streams[stream])
 
-    async def snapshot(self, model: str, policy: str, known_at: int | None) -> Snapshot:
-        """What a determination rests on: as of now, from memory where it was read before, or as of
-        a ledger size in the past.
+    async def snapshot(
+        self, model: str, policy: str, known_at: int | None, *, from_memory: bool = True
+    ) -> Snapshot:
+        """What a determination rests on, as of a ledger size in the past, or as of now: then from
+        memory where it was read before, for whoever checks its streams later, or read anew.
         """
         if known_at is not None:
             async with self._database.reading() as connection:
@@ -245,15 +273,13 @@ class Store:
                 read = await self._read_model(connection, model, known_at)
             return Snapshot({}, read.size, past.timeline, read.model, read.evidence)
         policies, read_now = self._policies.get(policy), self._models.get(model)
-        if policies is None or read_now is None:
-            async with self._database.reading() as connection:
-                policies = await self._read_policies(connection, policy, None)
-                read_now = await self._read_model(connection, model, None)
-            # What is unknown is not kept: anyone can ask for any name.
-            if policies.versions:
-                _keep(self._policies, policy, policies)
-            if read_now.model is not None:
-                _keep(self._models, model, read_now)
+        if not from_memory:
+            policies, read_now = await self._read_both(policy, model)
+        elif policies is None or read_now is None:
+            read_once = await self._once.do(
+                ("snapshot", policy, model), lambda: self._read_both(policy, model)
+            )
+            policies, read_now = read_once
         return Snapshot(
             {policy_stream(policy): policies.stream, model_stream(model): read_now.stream},
             read_now.size,
@@ -261,6 +287,17 @@ class Store:
             read_now.model,
             read_now.evidence,
         )
+
+    async def _read_both(self, policy: str, model: str) -> "tuple[Policies, _ModelRead]":
+        async with self._database.reading() as connection:
+            policies = await self._read_policies(connection, policy, None)
+            read = await self._read_model(connection, model, None)
+        # What is unknown is not kept: anyone can ask for any name.
+        if policies.versions:
+            _keep(self._policies, policy, policies)
+        if read.model is not None:
+            _keep(self._models, model, read)
+        return policies, read
 
     def forget(self, streams: Iterable[str]) -> None:
         """Read anew what those streams tell of: they have moved."""
@@ -299,6 +336,11 @@ class Store:
         """The version of each stream now."""
         async with self._database.reading() as connection:
             return await records.stream_versions(connection, names)
+
+    async def size(self) -> int:
+        """How many entries the ledger has."""
+        async with self._database.reading() as connection:
+            return await records.ledger_size(connection)
 
     async def record(self, subject: str) -> Recorded | None:
         """What is recorded under that id."""
@@ -367,7 +409,24 @@ def _read(adapter: TypeAdapter[T], document: bytes) -> T:
     return adapter.validate_python(fields, context=dict(TEXT))
 
 
-def _keep(kept: dict[str, V], name: str, value: V) -> None:
+class _Once:
+    """Does a thing once for all who want it at the same time."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[Hashable, asyncio.Task[Any]] = {}
+
+    async def do(self, name: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What *work* gives, or what the work of that name that is under way will give."""
+        task: asyncio.Task[T] | None = self._under_way.get(name)
+        if task is None:
+            task = asyncio.create_task(work())
+            self._under_way[name] = task
+            task.add_done_callback(lambda _: self._under_way.pop(name, None))
+        # A caller that goes away takes nobody else's answer with it.
+        return await asyncio.shield(task)
+
+
+def _keep(kept: dict[K, V], name: K, value: V) -> None:
     """Keep the newest so many; a dict remembers the order in which they came."""
     kept.pop(name, None)
     kept[name] = value

@@ -3,10 +3,11 @@
 Requests go straight into the application (ASGI); its lifespan is run by hand around each test.
 """
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,6 @@ import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
-from pydantic import SecretStr
 
 from app.main import create_app
 from app.settings import Settings
@@ -22,13 +22,12 @@ from app.storage import keys
 from app.storage.database import OWNER, SERVICE, Database, migrate, prepare_roles
 from app.storage.embedded import EmbeddedPostgres
 from app.storage.store import Store
-from tests.http.published import MODELS, POLICIES, evidence_bodies
+from tests.http.documented import Documented
+from tests.http.published import send_everything
 
 TEMPLATE = "aslgate_http_template"
 BOOTSTRAP_KEY = "bootstrap-key-of-the-tests-0123456789"
 _numbers = itertools.count()
-
-Send = Callable[..., Awaitable[httpx.Response]]
 
 
 @dataclass
@@ -40,20 +39,15 @@ class Service:
     database: Database
     name: str
     server: EmbeddedPostgres
-    answers: list[httpx.Response] = field(default_factory=list)
+    documented: Documented
 
     def client(self, key: str | None) -> httpx.AsyncClient:
         """A client that calls with *key*; `None`: without any. It never follows a redirect."""
-
-        async def remember(response: httpx.Response) -> None:
-            await response.aread()
-            self.answers.append(response)
-
         return httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app),
             base_url="http://aslgate.test",
             headers={} if key is None else {"Authorization": f"Bearer {key}"},
-            event_hooks={"response": [remember]},
+            event_hooks={"response": [self.documented.check]},
             timeout=30,
         )
 
@@ -110,8 +104,6 @@ async def _as_superuser(server: EmbeddedPostgres, statement: str) -> None:
 @pytest.fixture(scope="session")
 def template(postgres: EmbeddedPostgres) -> str:
     """A migrated and empty database, to be copied."""
-    import asyncio
-
     prepare_roles(postgres.dsn())
     asyncio.run(_as_superuser(postgres, f"CREATE DATABASE {TEMPLATE} OWNER {OWNER}"))
     migrate(postgres.dsn(TEMPLATE, OWNER), service_role=SERVICE)
@@ -119,30 +111,71 @@ def template(postgres: EmbeddedPostgres) -> str:
 
 
 @asynccontextmanager
-async def running(server: EmbeddedPostgres, template: str, **settings: Any) -> AsyncIterator[Service]:
-    """A service over a copy of *template*, opened, and closed and dropped afterwards."""
-    name = f"http_{next(_numbers)}"
-    create = f"CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER} STRATEGY file_copy"
+async def running(
+    server: EmbeddedPostgres, template: str, *, name: str | None = None, **settings: Any
+) -> AsyncIterator[Service]:
+    """A service over a copy of *template*; the copy is dropped afterwards unless it has a *name*."""
+    copy = name or f"http_{next(_numbers)}"
+    create = f"CREATE DATABASE {copy} TEMPLATE {template} OWNER {OWNER} STRATEGY file_copy"
     await _as_superuser(server, create)
-    database = Database(server.dsn(name, SERVICE), throwaway=True)
+    database = Database(server.dsn(copy, SERVICE), throwaway=True)
     store = Store(database, deadline_seconds=10, bootstrap_key=BOOTSTRAP_KEY)
-    app = create_app(Settings(bootstrap_key=SecretStr(BOOTSTRAP_KEY), **settings), store)
+    app = create_app(Settings(**settings), store)
     try:
         async with app.router.lifespan_context(app):
-            yield Service(app, store, database, name, server)
+            yield Service(app, store, database, copy, server, Documented.of(app))
     finally:
-        await _as_superuser(server, f"DROP DATABASE {name} WITH (FORCE)")
+        if name is None:
+            await _as_superuser(server, f"DROP DATABASE {copy} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def seeded_template(postgres: EmbeddedPostgres, template: str) -> str:
+    """A database that holds the shipped policies, two models, and the evidence on them."""
+    name = f"{TEMPLATE}_seeded"
+
+    async def seed() -> None:
+        async with running(postgres, template, name=name) as service:
+            async with service.client(BOOTSTRAP_KEY) as client:
+                await send_everything(client)
+
+    asyncio.run(seed())
+    return name
 
 
 @pytest.fixture
-async def service(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[Service]:
+async def empty(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[Service]:
     """A service that has recorded nothing yet."""
     async with running(postgres, template) as started:
         yield started
 
 
 @pytest.fixture
+async def empty_client(empty: Service) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the empty service, with the bootstrap key, which may do everything."""
+    async with empty.client(BOOTSTRAP_KEY) as client:
+        yield client
+
+
+@pytest.fixture
+async def service(postgres: EmbeddedPostgres, seeded_template: str) -> AsyncIterator[Service]:
+    """A service that has recorded the shipped policies, two models, and the evidence on them."""
+    async with running(postgres, seeded_template) as started:
+        yield started
+
+
+@pytest.fixture
 async def client(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    """A client with the bootstrap key, which may do everything."""
+    """A client of that service with the bootstrap key, which may do everything."""
     async with service.client(BOOTSTRAP_KEY) as client:
         yield client
+
+
+@pytest.fixture
+def key_with(service: Service) -> Callable[..., Awaitable[str]]:
+    """Make a key with the given roles."""
+
+    async def make(*roles: str) -> str:
+        return (await service.new_key(*roles)).text
+
+    return make

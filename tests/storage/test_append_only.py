@@ -37,25 +37,20 @@ async def filled(fresh: Any) -> Any:
 
 
 @pytest.mark.parametrize("role", ["service", "owner", "superuser"])
-@pytest.mark.parametrize("table", RECORDED)
-async def test_no_recorded_table_can_be_changed(filled: Any, role: str, table: str) -> None:
+async def test_what_is_recorded_cannot_be_changed(filled: Any, role: str) -> None:
     """The service lacks the right, and the trigger stops those who have it."""
-    column = tables.metadata.tables[table].columns.keys()[0]
-    for statement in (
-        f"UPDATE {table} SET {column} = {column}",
-        f"DELETE FROM {table}",
-        f"TRUNCATE {table} CASCADE",
-    ):
+    for table in RECORDED:
+        column = tables.metadata.tables[table].columns.keys()[0]
         with pytest.raises(REFUSED):
-            await run(getattr(filled, role), statement)
+            await run(getattr(filled, role), f"UPDATE {table} SET {column} = {column}")
 
 
 @pytest.mark.parametrize("role", ["service", "owner", "superuser"])
-@pytest.mark.parametrize("table", NEVER_REMOVED)
-async def test_no_table_can_lose_a_row(filled: Any, role: str, table: str) -> None:
-    for statement in (f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"):
-        with pytest.raises(REFUSED):
-            await run(getattr(filled, role), statement)
+async def test_no_table_can_lose_a_row(filled: Any, role: str) -> None:
+    for table in NEVER_REMOVED:
+        for statement in (f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"):
+            with pytest.raises(REFUSED):
+                await run(getattr(filled, role), statement)
 
 
 async def test_the_triggers_also_stop_who_plays_a_replica(filled: Any) -> None:
@@ -68,9 +63,9 @@ async def test_the_triggers_also_stop_who_plays_a_replica(filled: Any) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+@pytest.mark.parametrize("role", ["service", "owner"])
+async def test_what_advances_never_goes_back(filled: Any, role: str) -> None:
+    for change in (
         "UPDATE ledger_head SET size = 2",
         "UPDATE ledger_head SET size = 3",
         "UPDATE ledger_head SET size = 4, last_at = '2025-12-31Z'",
@@ -80,12 +75,9 @@ async def test_the_triggers_also_stop_who_plays_a_replica(filled: Any) -> None:
         "UPDATE stream SET version = 4, name = 'model:n@1'",
         "UPDATE api_key SET roles = '{admin,author}'",
         "UPDATE api_key SET expires_at = '2999-01-01Z'",
-    ],
-)
-@pytest.mark.parametrize("role", ["service", "owner"])
-async def test_what_advances_never_goes_back(filled: Any, role: str, change: str) -> None:
-    with pytest.raises((*REFUSED, asyncpg.CheckViolationError)):
-        await run(getattr(filled, role), change)
+    ):
+        with pytest.raises((*REFUSED, asyncpg.CheckViolationError)):
+            await run(getattr(filled, role), change)
 
 
 async def test_what_may_advance_does(filled: Any) -> None:

@@ -495,7 +495,7 @@ async def test_a_taken_name_is_named(ledger: Ledger) -> None:
     await append(ledger, evidence("asm_taken"))
     with pytest.raises(AlreadyRecorded) as refused:
         await append(ledger, evidence(), evidence("asm_taken"))
-    assert refused.value.kind == "assessment"
+    assert (refused.value.kind, refused.value.name) == ("assessment", "asm_taken")
     assert refused.value.message == "another has its subject"
 
 

@@ -1,6 +1,9 @@
 """The migrations give exactly the tables that the code knows, however often they are run."""
 
 import asyncio
+import os
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -200,6 +203,25 @@ async def test_readers_go_on_after_their_connections_were_cut(fresh: Any) -> Non
     await asyncio.sleep(0.05)
     async with database.reading() as connection:
         assert (await connection.exec_driver_sql("SELECT 1")).scalar() == 1
+    await database.close()
+
+
+async def test_a_reader_does_not_wait_for_a_server_that_hangs(fresh: Any) -> None:
+    """Below the two seconds that a request may take, and the next reader finds another."""
+    database = Database(fresh.service, throwaway=True)
+    async with database.reading() as connection:
+        pid = (await connection.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        with pytest.raises(Unavailable, match="in time"):
+            async with database.reading() as connection:
+                await connection.exec_driver_sql("SELECT 1")
+        assert time.monotonic() - begun < 2
+        async with database.reading() as connection:
+            await connection.exec_driver_sql("SELECT 1")
+    finally:
+        os.kill(pid, signal.SIGCONT)
     await database.close()
 
 

@@ -1,0 +1,367 @@
+"""Decision cases: evidence in, determination out, as a table that a policy's author can read.
+
+A case is a small YAML mapping that names its point. `like: <name>` begins from a case further up:
+its instant, action, model and evidence; each list of evidence that the case gives itself replaces
+that list. Of `want` only what is named is compared, and lists of names are compared as sets.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
+
+from app.assessment.assessment import Assessment, ModelVersion
+from app.assessment.evidence import Evidence, Recorded
+from app.assessment.safeguards import SafeguardReport
+from app.assessment.sign_offs import SignOff
+from app.canonical import canonical_json, digest
+from app.decoding import decode_yaml, pointer
+from app.determination.decide import Question, decide
+from app.determination.record import Determination, Truthfulness
+from app.errors import Fault, InvalidDocument
+from app.parsing import Places, parse, place
+from app.policy.language import policy_digest
+from app.policy.timeline import in_force_at, timeline
+from app.policy.version import PolicyVersion
+from app.vocabulary import (
+    TEXT,
+    Document,
+    Flag,
+    Instant,
+    Line,
+    Sentence,
+    write_instant,
+)
+
+T = TypeVar("T", bound=BaseModel)
+
+
+# --- what a case wants -------------------------------------------------------------------------
+
+
+class WantedThreshold(Document):
+    """What is wanted of a threshold's answer, or of a domain's that has none."""
+
+    status: Literal["reached", "ruled_out", "not_ruled_out", "no_threshold"] | None = None
+    basis: str | None = None
+    binds: Flag | None = None
+    requires: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+class WantedStandard(Document):
+    """What is wanted of a standard's answer; `required: false`: that it is not required at all."""
+
+    required: Flag = True
+    level: str | None = None
+    met: Truthfulness | None = None
+    before: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+class Want(Document):
+    """What is wanted of a determination. Only fields that are given are compared."""
+
+    decision: Literal["allow", "allow_with_conditions", "deny"] | None = None
+    level: str | None = None
+    thresholds: dict[str, WantedThreshold] = {}
+    standards: dict[str, WantedStandard] = {}
+    reassessment: Truthfulness | None = None
+    reasons: tuple[str, ...] = ()
+    """The codes of all reasons."""
+    conditions: tuple[str, ...] = ()
+    """The codes of all conditions."""
+    consequences: tuple[str, ...] = ()
+    """The codes of all consequences."""
+    obligations: tuple[str, ...] = ()
+    """The ids of all obligations."""
+    flags: tuple[str, ...] = ()
+    basis: Literal["policy", "voluntary", "outside-policy"] | None = None
+    valid_until: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case with `like` resolved: a question, what is known of the model, what is wanted."""
+
+    name: str
+    note: str
+    policy: str
+    at: datetime
+    action: str
+    model: ModelVersion
+    evidence: Evidence
+    want: Want
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFile:
+    """The cases of one policy version."""
+
+    policy: str
+    version: str
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where a determination is not what the case wants; `path` is a pointer into `want`."""
+
+    path: str
+    wanted: object
+    got: object
+
+
+def run_case(case: Case, version: PolicyVersion) -> tuple[Difference, ...]:
+    """Everything in which the determination under *version* is not what *case* wants."""
+    in_force = in_force_at(timeline([(version, policy_digest(version))]), case.at)
+    question = Question(case.model.model, case.action, case.policy, case.at)
+    determination = decide(question, in_force, case.model, case.evidence)
+    return tuple(_differences(case.want, _summary(determination)))
+
+
+def _summary(determination: Determination) -> dict[str, object]:
+    """The determination in the terms of `Want`."""
+    return {
+        "decision": determination.decision,
+        "level": determination.level,
+        "thresholds": {answer.id: answer.model_dump() for answer in determination.thresholds},
+        "standards": {answer.id: answer.model_dump() for answer in determination.standards},
+        "reassessment": determination.reassessment,
+        "reasons": tuple(reason.code for reason in determination.reasons),
+        "conditions": tuple(condition.code for condition in determination.conditions),
+        "consequences": tuple(consequence.code for consequence in determination.consequences),
+        "obligations": tuple(obligation.id for obligation in determination.obligations),
+        "flags": determination.flags,
+        "basis": determination.basis,
+        "valid_until": determination.valid_until,
+    }
+
+
+def _differences(
+    want: BaseModel, got: Mapping[str, object], path: tuple[str, ...] = ()
+) -> Iterator[Difference]:
+    for name in type(want).model_fields:
+        if name not in want.model_fields_set:
+            continue
+        wanted, answer = getattr(want, name), got[name]
+        if isinstance(wanted, dict):
+            assert isinstance(answer, dict), "both sides of a mapping are mappings"
+            for id, entry in wanted.items():
+                yield from _entry(entry, answer.get(id), (*path, name, id))
+        elif isinstance(wanted, tuple):
+            assert isinstance(answer, tuple), "both sides of a list are lists"
+            if set(wanted) != set(answer):
+                shown = sorted(set(wanted)), sorted(set(answer))
+                yield Difference(pointer(*path, name), *shown)
+        elif wanted != answer:
+            yield Difference(pointer(*path, name), _shown(wanted), _shown(answer))
+
+
+def _entry(
+    wanted: BaseModel, answer: Mapping[str, object] | None, path: tuple[str, ...]
+) -> Iterator[Difference]:
+    unwanted = isinstance(wanted, WantedStandard) and not wanted.required
+    if answer is None:
+        if not unwanted:
+            yield Difference(pointer(*path), "an answer", None)
+    elif unwanted:
+        yield Difference(pointer(*path, "required"), False, True)
+    else:
+        yield from _differences(wanted, answer, path)
+
+
+def _shown(value: object) -> object:
+    return write_instant(value) if isinstance(value, datetime) else value
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+_Body = dict[str, Any]
+
+
+class _WrittenEvidence(Document):
+    assessments: tuple[_Body, ...] | None = None
+    safeguards: tuple[_Body, ...] | None = None
+    sign_offs: tuple[_Body, ...] | None = None
+
+
+class _WrittenCase(Document):
+    name: Line
+    note: Sentence
+    like: Line | None = None
+    at: Instant | None = None
+    action: Line | None = None
+    model: _Body | None = None
+    evidence: _WrittenEvidence = _WrittenEvidence()
+    want: Want
+
+
+class _WrittenFile(Document):
+    policy: Annotated[
+        str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}@[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")
+    ]
+    cases: Annotated[tuple[_WrittenCase, ...], Field(min_length=1)]
+
+
+_FILE: Final = TypeAdapter(_WrittenFile)
+_MODEL: Final = TypeAdapter(ModelVersion)
+_ASSESSMENT: Final = TypeAdapter(Assessment)
+_SAFEGUARD: Final = TypeAdapter(SafeguardReport)
+_SIGN_OFF: Final = TypeAdapter(SignOff)
+
+_Written = tuple[str, _Body]
+"""A body as it was written, with the pointer to where it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a case says itself or takes over, as it was written."""
+
+    at: datetime | None = None
+    action: str | None = None
+    model: _Written | None = None
+    assessments: tuple[_Written, ...] = ()
+    safeguards: tuple[_Written, ...] = ()
+    sign_offs: tuple[_Written, ...] = ()
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Turns written bodies into evidence, and keeps every fault with its place."""
+
+    policy: str
+    places: Places
+    faults: set[Fault] = field(default_factory=set)
+
+    def body(self, kind: TypeAdapter[T], written: _Written, defaults: _Body) -> T | None:
+        """*written* as *kind*, or nothing and a fault."""
+        at, body = written
+        try:
+            return parse(kind, defaults | body, TEXT)
+        except InvalidDocument as invalid:
+            for fault in invalid.faults:
+                self.fault(at + fault.pointer, fault.code, fault.message)
+            return None
+
+    def fault(self, at: str, code: str, message: str) -> None:
+        """Note what is wrong at *at*."""
+        self.faults.add(place(Fault(at, code, message), self.places))
+
+    def evidence(self, given: _Given, model: ModelVersion, action: str, at: datetime) -> Evidence:
+        """The evidence of a case, with ids that are its own."""
+        on_model = {"model": model.model}
+        under_policy = on_model | {"policy": self.policy}
+        sign_off = under_policy | {"action": action, "given_at": write_instant(at)}
+        return Evidence(
+            self._recorded("asm", _ASSESSMENT, self._findings(given.assessments), on_model),
+            self._recorded("sfg", _SAFEGUARD, given.safeguards, under_policy),
+            self._recorded("sgn", _SIGN_OFF, given.sign_offs, sign_off),
+        )
+
+    def _findings(self, assessments: tuple[_Written, ...]) -> tuple[_Written, ...]:
+        """The assessments with this file's policy in each finding that names none."""
+        return tuple(
+            (
+                at,
+                body
+                | {
+                    "findings": [
+                        {"policy": self.policy} | finding if isinstance(finding, dict) else finding
+                        for finding in body["findings"]
+                    ]
+                }
+                if isinstance(body.get("findings"), list)
+                else body,
+            )
+            for at, body in assessments
+        )
+
+    def _recorded(
+        self,
+        prefix: str,
+        kind: TypeAdapter[T],
+        written: tuple[_Written, ...],
+        defaults: _Body,
+    ) -> tuple[Recorded[T], ...]:
+        items = [self.body(kind, one, defaults) for one in written]
+        return tuple(
+            Recorded(f"{prefix}_{i:032x}", digest(canonical_json(item.model_dump(mode="json"))), item)
+            for i, item in enumerate(items)
+            if item is not None
+        )
+
+
+def read_cases(text: bytes) -> CaseFile:
+    """The cases that *text*, a YAML document, says.
+
+    Raises `UndecodableDocument` or `InvalidDocument` with every fault, each with line and column.
+    """
+    decoded = decode_yaml(text)
+    written = parse(_FILE, decoded.value, TEXT, decoded.places)
+    policy, _, version = written.policy.partition("@")
+    reader = _Reader(policy, decoded.places)
+    above: dict[str, _Given] = {}
+    cases = [
+        case
+        for position, one in enumerate(written.cases)
+        if (case := _case(reader, one, pointer("cases", position), above)) is not None
+    ]
+    if reader.faults:
+        in_order = sorted(reader.faults, key=lambda f: (f.line or 0, f.column or 0, f.pointer))
+        raise InvalidDocument(tuple(in_order))
+    return CaseFile(policy, version, tuple(cases))
+
+
+def _case(
+    reader: _Reader, written: _WrittenCase, at: str, above: dict[str, _Given]
+) -> Case | None:
+    """The case with `like` resolved; nothing where it is faulty, and then the reader knows why."""
+    if written.like is not None and written.like not in above:
+        reader.fault(f"{at}/like", "unknown-case", f"no case `{written.like}` stands above")
+        return None
+    if written.name in above:
+        reader.fault(f"{at}/name", "repeated", f"a case `{written.name}` stands above")
+    given = _given(written, at, above[written.like] if written.like is not None else _Given())
+    above[written.name] = given
+    if given.at is None or given.action is None or given.model is None:
+        for name in ("at", "action", "model"):
+            if getattr(given, name) is None:
+                reader.fault(f"{at}/{name}", "missing", "is missing")
+        return None
+    model = reader.body(_MODEL, given.model, {})
+    if model is None:
+        return None
+    evidence = reader.evidence(given, model, given.action, given.at)
+    return Case(
+        name=written.name,
+        note=written.note,
+        policy=reader.policy,
+        at=given.at,
+        action=given.action,
+        model=model,
+        evidence=evidence,
+        want=written.want,
+    )
+
+
+def _given(written: _WrittenCase, at: str, base: _Given) -> _Given:
+    """*base* with everything that the case says itself."""
+
+    def of(name: str, own: tuple[_Body, ...] | None, taken_over: tuple[_Written, ...]) -> Any:
+        if own is None:
+            return taken_over
+        return tuple((f"{at}/evidence/{name}/{i}", body) for i, body in enumerate(own))
+
+    pieces = written.evidence
+    return replace(
+        base,
+        at=written.at or base.at,
+        action=written.action or base.action,
+        model=base.model if written.model is None else (f"{at}/model", written.model),
+        assessments=of("assessments", pieces.assessments, base.assessments),
+        safeguards=of("safeguards", pieces.safeguards, base.safeguards),
+        sign_offs=of("sign_offs", pieces.sign_offs, base.sign_offs),
+    )

@@ -1,0 +1,256 @@
+"""What the ledger must hold after any fault, read from the database itself and checked here.
+
+Nothing of the service's own code is used to check it: leaf hashes, envelopes and order are worked
+out again from the bytes.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from app.storage.embedded import PostgresAddress
+from tests.faults.writers import Write
+
+EVIDENCE = {"assessment", "safeguard", "sign-off"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the ledger."""
+
+    index: int
+    kind: str
+    subject: str
+    actor: str
+    at: datetime
+    entry: bytes
+    leaf_hash: bytes
+    document: bytes
+
+    @property
+    def said(self) -> Any:
+        return json.loads(self.document)
+
+
+@dataclass(frozen=True)
+class Written:
+    """Which entries one request recorded: `count` of them, from `index` on."""
+
+    key_sha256: bytes
+    index: int
+    count: int
+
+
+@dataclass(frozen=True)
+class LedgerRead:
+    """The whole ledger as it stands in the database."""
+
+    size: int
+    last_at: datetime
+    entries: tuple[Entry, ...]
+    written: tuple[Written, ...]
+
+
+def read_ledger(address: PostgresAddress) -> LedgerRead:
+    """Read it as the database's own superuser, past the service."""
+
+    async def read() -> LedgerRead:
+        connection = await asyncpg.connect(str(address), timeout=10)
+        try:
+            async with connection.transaction(isolation="repeatable_read"):
+                head = await connection.fetchrow("SELECT size, last_at FROM ledger_head")
+                entries = await connection.fetch(
+                    "SELECT index, kind, subject, actor, at, entry, leaf_hash, document "
+                    "FROM ledger_entry ORDER BY index"
+                )
+                written = await connection.fetch("SELECT key_sha256, index, count FROM idempotency")
+        finally:
+            await connection.close()
+        return LedgerRead(
+            head["size"],
+            head["last_at"],
+            tuple(Entry(*row.values()) for row in entries),
+            tuple(Written(*row.values()) for row in written),
+        )
+
+    return asyncio.run(read())
+
+
+def violations(ledger: LedgerRead, writes: Sequence[Write]) -> list[str]:
+    """Everything that is wrong with the ledger, given what clients were told; empty: nothing."""
+    return [
+        *_of_order(ledger),
+        *_of_bytes(ledger),
+        *_of_acknowledged(ledger, writes),
+        *_of_requests(ledger, writes),
+        *_of_what_determinations_rest_on(ledger),
+        *_of_time(writes),
+    ]
+
+
+def _of_order(ledger: LedgerRead) -> list[str]:
+    """Indexes run from 0 without a gap, and time never runs back along them."""
+    found = []
+    entries = ledger.entries
+    if [entry.index for entry in entries] != list(range(len(entries))):
+        found.append("the indexes have a gap")
+    if ledger.size != len(entries):
+        found.append(f"the head says {ledger.size}, and there are {len(entries)} entries")
+    times = [entry.at for entry in entries]
+    if times != sorted(times):
+        found.append("time runs back")
+    if times and ledger.last_at != times[-1]:
+        found.append("the head and the last entry name different times")
+    return found
+
+
+def _of_bytes(ledger: LedgerRead) -> list[str]:
+    """Each envelope says what the row says, of the very bytes of its document, and hashes so."""
+    found = []
+    for entry in ledger.entries:
+        envelope = json.loads(entry.entry)
+        payload = {
+            "sha256": hashlib.sha256(entry.document).hexdigest(),
+            "size": len(entry.document),
+            "type": f"application/vnd.aslgate.{entry.kind}+json",
+        }
+        expected = {
+            "actor": entry.actor,
+            "at": _written(entry.at),
+            "index": entry.index,
+            "kind": entry.kind,
+            "log": "localhost/aslgate",
+            "payload": payload,
+            "subject": entry.subject,
+            "v": 1,
+        }
+        if envelope != expected:
+            found.append(f"{entry.index}: the envelope is {envelope}, not {expected}")
+        if entry.leaf_hash != hashlib.sha256(b"\x00" + entry.entry).digest():
+            found.append(f"{entry.index}: the leaf hash is not that of the envelope")
+    return found
+
+
+def _of_acknowledged(ledger: LedgerRead, writes: Sequence[Write]) -> list[str]:
+    """What was acknowledged is there exactly once, where it was said to be, with the same bytes."""
+    found = []
+    times_there = Counter(entry.subject for entry in ledger.entries)
+    given = Counter()
+    for write in writes:
+        if write.answer is None:
+            continue
+        answer = json.loads(write.answer)
+        index = answer["ledger"]["index"]
+        if index >= len(ledger.entries):
+            found.append(f"LOST: {write.kind} at {index}, acknowledged and not there")
+            continue
+        entry = ledger.entries[index]
+        subject = answer["model"] if write.kind == "model" else answer["id"]
+        given[entry.index] += write.kind != "model"
+        position = json.dumps(
+            {
+                "index": entry.index,
+                "leaf_hash": entry.leaf_hash.hex(),
+                "recorded_at": _written(entry.at),
+            },
+            separators=(",", ":"),
+        ).encode()
+        if (entry.kind, entry.subject) != (write.kind, subject):
+            found.append(f"LOST: {write.kind} {subject}: at {index} is {entry.subject}")
+        elif write.answer != entry.document[:-1] + b',"ledger":' + position + b"}":
+            found.append(f"{index}: other bytes than the client got")
+        if times_there[subject] != 1:
+            found.append(f"{subject} is there {times_there[subject]} times")
+    found += [f"{index} answers {n} requests" for index, n in given.items() if n > 1]
+    return found
+
+
+def _of_requests(ledger: LedgerRead, writes: Sequence[Write]) -> list[str]:
+    """Every entry was recorded by one request, and no request recorded twice.
+
+    Requests whose outcome nobody knows are among them: they may be there, once.
+    """
+    found = []
+    owners = Counter(i for w in ledger.written for i in range(w.index, w.index + w.count))
+    found += [f"{e.index} has {owners[e.index]} owners" for e in ledger.entries if owners[e.index] != 1]
+    recorded = {written.key_sha256: written for written in ledger.written}
+    if len(recorded) != len(ledger.written):
+        found.append("an Idempotency-Key has two records")
+    sent = {hashlib.sha256(write.key.encode()).digest(): write for write in writes}
+    for hashed, written in recorded.items():
+        write = sent.get(hashed)
+        if write is not None and ledger.entries[written.index].kind != write.kind:
+            found.append(f"{written.index} is not the {write.kind} that its key asked for")
+    for hashed, write in sent.items():
+        its = recorded.get(hashed)
+        if write.kind == "model" or not write.is_settled:
+            continue
+        if its is None:
+            found.append(f"LOST: nothing is recorded under the key of a settled {write.kind}")
+        elif write.superseded not in (None, ledger.entries[its.index].subject):
+            found.append(f"{its.index} is not {write.superseded}")
+    # Each piece of evidence carries a mark of its own: the same thing under two ids would show.
+    marks = Counter(
+        e.said["assessor" if e.kind == "assessment" else "reason"]
+        for e in ledger.entries
+        if e.kind in EVIDENCE
+    )
+    found += [f"`{mark}` is recorded {n} times" for mark, n in marks.items() if n > 1]
+    return found
+
+
+def _of_what_determinations_rest_on(ledger: LedgerRead) -> list[str]:
+    """A determination saw the whole ledger before it, and rests on all evidence there, and only it."""
+    found = []
+    models: set[str] = set()
+    policies: set[str] = set()
+    evidence: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for entry in ledger.entries:
+        digest = f"sha256:{hashlib.sha256(entry.document).hexdigest()}"
+        said = entry.said
+        if entry.kind == "policy-version":
+            policies.add(digest)
+        elif entry.kind == "model":
+            models.add(entry.subject)
+        elif entry.kind in EVIDENCE:
+            evidence[said["model"]].append({"id": entry.subject, "digest": digest})
+        elif entry.kind == "determination":
+            provenance = said["provenance"]
+            rests_on = sorted(evidence[said["model"]], key=lambda piece: piece["id"])
+            if provenance["known_at"] != entry.index:
+                found.append(f"{entry.index} says that it saw {provenance['known_at']} entries")
+            if sorted(provenance["evidence"], key=lambda piece: piece["id"]) != rests_on:
+                found.append(f"{entry.index} does not rest on what stood before it")
+            if said["model"] not in models or provenance["policy"]["digest"] not in policies:
+                found.append(f"{entry.index} rests on what was not yet there")
+    return found
+
+
+def _of_time(writes: Sequence[Write]) -> list[str]:
+    """What was answered before another was sent stands before it."""
+    # A model may be answered from its first registration, so its place says nothing of this one.
+    placed = [
+        (write, json.loads(write.answer)["ledger"]["index"])
+        for write in writes
+        if write.answer is not None and write.kind != "model"
+    ]
+    by_answer = sorted(placed, key=lambda one: one[0].answered_at or 0.0)
+    found, highest, next_answer = [], -1, 0
+    for write, index in sorted(placed, key=lambda one: one[0].sent_at):
+        while (by_answer[next_answer][0].answered_at or 0.0) < write.sent_at:
+            highest = max(highest, by_answer[next_answer][1])
+            next_answer += 1
+        if index < highest:
+            found.append(f"{index} was asked for after {highest} was answered")
+    return found
+
+
+def _written(at: datetime) -> str:
+    return at.replace(tzinfo=None).isoformat() + "Z"

@@ -1,0 +1,180 @@
+"""The check of the ledger is itself checked: on a ledger that was tampered with, it says so."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.faults.recorded import Entry, LedgerRead, Written, violations
+from tests.faults.writers import Write
+
+MODEL = "fault/m@1"
+BEGUN = datetime(2026, 1, 1, 0, 0, 0, 5, UTC)
+
+
+def entry(index: int, kind: str, subject: str, said: dict[str, Any]) -> Entry:
+    """A true entry, as the service would write it."""
+    document = json.dumps(said, separators=(",", ":")).encode()
+    at = BEGUN + timedelta(seconds=index)
+    envelope = {
+        "actor": "key_1",
+        "at": at.replace(tzinfo=None).isoformat() + "Z",
+        "index": index,
+        "kind": kind,
+        "log": "localhost/aslgate",
+        "payload": {
+            "sha256": hashlib.sha256(document).hexdigest(),
+            "size": len(document),
+            "type": f"application/vnd.aslgate.{kind}+json",
+        },
+        "subject": subject,
+        "v": 1,
+    }
+    line = json.dumps(envelope).encode()
+    leaf = hashlib.sha256(b"\x00" + line).digest()
+    return Entry(index, kind, subject, "key_1", at, line, leaf, document)
+
+
+def digest(entry: Entry) -> str:
+    return f"sha256:{hashlib.sha256(entry.document).hexdigest()}"
+
+
+def determination(index: int, evidence: list[Entry], policy: Entry) -> Entry:
+    id = f"det_{index}"
+    provenance = {
+        "known_at": index,
+        "policy": {"digest": digest(policy)},
+        "evidence": [{"id": piece.subject, "digest": digest(piece)} for piece in evidence],
+    }
+    said = {"id": id, "model": MODEL, "provenance": provenance}
+    return entry(index, "determination", id, said)
+
+
+def write(entry: Entry, key: str, times: tuple[float, float]) -> Write:
+    """What the client knows that recorded *entry*."""
+    envelope = json.loads(entry.entry)
+    position = {
+        "index": entry.index,
+        "leaf_hash": entry.leaf_hash.hex(),
+        "recorded_at": envelope["at"],
+    }
+    answer = (
+        entry.document[:-1]
+        + b',"ledger":'
+        + json.dumps(position, separators=(",", ":")).encode()
+        + b"}"
+    )
+    sent_at, answered_at = times
+    return Write(entry.kind, "/", b"", key, sent_at, 1, sent_at, answered_at, answer)
+
+
+def a_true_ledger() -> tuple[LedgerRead, list[Write]]:
+    policy = entry(0, "policy-version", "sha256:p", {"policy": "p"})
+    model = entry(1, "model", MODEL, {"model": MODEL})
+    first = entry(2, "assessment", "asm_2", {"id": "asm_2", "model": MODEL, "assessor": "one"})
+    answer = determination(3, [first], policy)
+    second = entry(4, "sign-off", "sgn_4", {"id": "sgn_4", "model": MODEL, "reason": "two"})
+    again = determination(5, [first, second], policy)
+    entries = (policy, model, first, answer, second, again)
+    writes = [write(e, f"k{e.index}", (e.index, e.index + 0.5)) for e in entries[1:]]
+    written = tuple(
+        Written(hashlib.sha256(f"k{e.index}".encode()).digest(), e.index, 1) for e in entries
+    )
+    return LedgerRead(len(entries), entries[-1].at, entries, written), writes
+
+
+Tamper = Callable[[LedgerRead, list[Write]], LedgerRead]
+
+
+def lose_the_last(ledger: LedgerRead, _: list[Write]) -> LedgerRead:
+    kept = ledger.entries[:-1]
+    return LedgerRead(len(kept), kept[-1].at, kept, ledger.written[:-1])
+
+
+def leave_a_gap(ledger: LedgerRead, _: list[Write]) -> LedgerRead:
+    entries = tuple(dataclasses.replace(e, index=e.index + (e.index > 3)) for e in ledger.entries)
+    return dataclasses.replace(ledger, entries=entries)
+
+
+def change_a_byte(ledger: LedgerRead, _: list[Write]) -> LedgerRead:
+    entries = list(ledger.entries)
+    document = entries[2].document.replace(b"one", b"two")
+    entries[2] = dataclasses.replace(entries[2], document=document)
+    return dataclasses.replace(ledger, entries=tuple(entries))
+
+
+def change_an_envelope(ledger: LedgerRead, _: list[Write]) -> LedgerRead:
+    entries = list(ledger.entries)
+    line = entries[2].entry.replace(b"key_1", b"key_2")
+    entries[2] = dataclasses.replace(entries[2], entry=line)
+    return dataclasses.replace(ledger, entries=tuple(entries))
+
+
+def record_twice(ledger: LedgerRead, _: list[Write]) -> LedgerRead:
+    last = entry(6, "assessment", "asm_6", {"id": "asm_6", "model": MODEL, "assessor": "one"})
+    written = (*ledger.written, Written(b"unknown", 6, 1))
+    return LedgerRead(7, last.at, (*ledger.entries, last), written)
+
+
+def record_without_a_request(ledger: LedgerRead, _: list[Write]) -> LedgerRead:
+    return dataclasses.replace(ledger, written=ledger.written[:-1])
+
+
+def rest_on_too_little(ledger: LedgerRead, writes: list[Write]) -> LedgerRead:
+    entries = list(ledger.entries)
+    entries[5] = determination(5, [entries[2]], entries[0])
+    writes[4] = write(entries[5], "k5", (5, 5.5))
+    return dataclasses.replace(ledger, entries=tuple(entries))
+
+
+def rest_on_what_came_later(ledger: LedgerRead, writes: list[Write]) -> LedgerRead:
+    entries = list(ledger.entries)
+    entries[3] = determination(3, [entries[2], entries[4]], entries[0])
+    writes[2] = write(entries[3], "k3", (3, 3.5))
+    return dataclasses.replace(ledger, entries=tuple(entries))
+
+
+def answer_before_it_is_asked(ledger: LedgerRead, writes: list[Write]) -> LedgerRead:
+    # It stands at index 2, and was sent only after what stands at 5 had been answered.
+    writes[1] = write(ledger.entries[2], "k2", (9.0, 9.5))
+    return ledger
+
+
+def answer_two_with_one(ledger: LedgerRead, writes: list[Write]) -> LedgerRead:
+    writes.append(write(ledger.entries[5], "k6", (7.0, 7.5)))
+    return ledger
+
+
+def answer_other_bytes(ledger: LedgerRead, writes: list[Write]) -> LedgerRead:
+    assert writes[2].answer is not None
+    writes[2].answer = writes[2].answer.replace(b'"known_at":3', b'"known_at": 3')
+    return ledger
+
+
+def test_a_true_ledger_has_nothing_wrong() -> None:
+    assert violations(*a_true_ledger()) == []
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lose_the_last,
+        leave_a_gap,
+        change_a_byte,
+        change_an_envelope,
+        record_twice,
+        record_without_a_request,
+        rest_on_too_little,
+        rest_on_what_came_later,
+        answer_before_it_is_asked,
+        answer_two_with_one,
+        answer_other_bytes,
+    ],
+)
+def test_a_ledger_that_was_tampered_with_is_told_from_a_true_one(tamper: Tamper) -> None:
+    ledger, writes = a_true_ledger()
+    assert violations(tamper(ledger, writes), writes) != []

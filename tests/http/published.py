@@ -1,0 +1,57 @@
+"""The policies and the published evidence that come with aslgate, and how a client sends them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+FOLDER: Final = Path(__file__).parents[2] / "policies" / "anthropic-rsp"
+POLICY: Final = "anthropic-rsp"
+OPUS: Final = "claude-opus-4@20250514"
+SONNET: Final = "claude-sonnet-4@20250514"
+RELEASE: Final = "2025-05-22T16:00:00Z"
+"""The day on which both were released, under RSP 2.2."""
+ACTION: Final = "external-deployment"
+
+POLICIES: Final = {label: FOLDER / f"{label}.yaml" for label in ("2.0", "2.1", "2.2")}
+EVIDENCE: Final = {
+    OPUS: FOLDER / "evidence" / "claude-opus-4.json",
+    SONNET: FOLDER / "evidence" / "claude-sonnet-4.json",
+}
+
+Json = dict[str, Any]
+
+
+def asked(model: str = OPUS, **more: Any) -> Json:
+    """The question that every test asks, with its own words over it."""
+    return {"model": model, "action": ACTION, "policy": POLICY} | more
+
+
+def evidence_bodies(model: str) -> Iterator[tuple[str, Json]]:
+    """Path and body of each piece of published evidence on *model*, its registration first."""
+    bodies = json.loads(EVIDENCE[model].read_text())
+    yield "/v1/models", bodies["model"]
+    for kind in ("assessments", "safeguards", "sign_offs"):
+        for body in bodies[kind]:
+            yield f"/v1/{kind.replace('_', '-')}", body
+
+
+async def send_policy(client: httpx.AsyncClient, label: str) -> httpx.Response:
+    """Record a shipped version."""
+    return await client.post(
+        f"/v1/policies/{POLICY}/versions",
+        content=POLICIES[label].read_bytes(),
+        headers={"Content-Type": "application/yaml"},
+    )
+
+
+async def send_everything(client: httpx.AsyncClient) -> None:
+    """Record the shipped versions, both models, and all the evidence on them."""
+    for label in POLICIES:
+        assert (await send_policy(client, label)).status_code == 201
+    for model in EVIDENCE:
+        for path, body in evidence_bodies(model):
+            response = await client.post(path, json=body)
+            assert response.status_code == 201, response.text
