@@ -63,7 +63,12 @@ _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 def pointer(*segments: str | int) -> str:
     """The RFC 6901 JSON pointer through *segments*; none give `""`, the whole document."""
-    return "".join(f"/{str(s).replace('~', '~0').replace('/', '~1')}" for s in segments)
+    path = ""
+    for segment in map(str, segments):
+        if "~" in segment or "/" in segment:
+            segment = segment.replace("~", "~0").replace("/", "~1")
+        path += f"/{segment}"
+    return path
 
 
 # --- JSON --------------------------------------------------------------------------------------

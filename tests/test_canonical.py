@@ -55,7 +55,6 @@ def test_the_order_in_which_entries_came_does_not_matter(document: dict[str, str
         "\ud800",
         {"a": "\udfff"},
     ],
-    ids=lambda document: f"{type(document).__name__}-{ascii(document)}" if document.__class__ is not object else "object",
 )
 def test_what_has_no_one_canonical_form_is_refused(document: Any) -> None:
     """orjson would round, guess or write something for most of these."""

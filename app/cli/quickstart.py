@@ -51,8 +51,8 @@ def quickstart(
     _refuse_busy(port)
     console.print(f"Starting Postgres in {serving.data_dir(settings)} …", highlight=False)
     configure_logging()
+    serving.log_to_file(serving.data_dir(settings) / "service.log")
     with serving.stopped_by_signals(), serving.database(settings, up_to_date=True) as addresses:
-        serving.log_to_file(serving.data_dir(settings) / "service.log")
         key = _key(settings, Database(addresses.service))
         try:
             asyncio.run(_run(console, settings, addresses, key, port))

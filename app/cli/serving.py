@@ -154,9 +154,12 @@ def stopped_by_signals() -> Iterator[None]:
 
 
 def log_to_file(path: Path) -> None:
-    """Send the log to *path* instead, and keep the terminal for what a person reads."""
+    """Send the log to *path* instead, and keep the terminal for what a person reads.
+
+    The file is made with the first line, for its folder may still have to be.
+    """
     root = logging.getLogger()
-    handler = logging.FileHandler(path)
+    handler = logging.FileHandler(path, delay=True)
     handler.setFormatter(root.handlers[0].formatter)
     root.handlers = [handler]
 

@@ -201,7 +201,8 @@ class _WrittenCase(Document):
 
 class _WrittenFile(Document):
     policy: Annotated[
-        str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}@[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")
+        str,
+        StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}@[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"),
     ]
     cases: Annotated[tuple[_WrittenCase, ...], Field(min_length=1)]
 
@@ -288,7 +289,9 @@ class _Reader:
     ) -> tuple[Recorded[T], ...]:
         items = [self.body(kind, one, defaults) for one in written]
         return tuple(
-            Recorded(f"{prefix}_{i:032x}", digest(canonical_json(item.model_dump(mode="json"))), item)
+            Recorded(
+                f"{prefix}_{i:032x}", digest(canonical_json(item.model_dump(mode="json"))), item
+            )
             for i, item in enumerate(items)
             if item is not None
         )
@@ -315,9 +318,7 @@ def read_cases(text: bytes) -> CaseFile:
     return CaseFile(policy, version, tuple(cases))
 
 
-def _case(
-    reader: _Reader, written: _WrittenCase, at: str, above: dict[str, _Given]
-) -> Case | None:
+def _case(reader: _Reader, written: _WrittenCase, at: str, above: dict[str, _Given]) -> Case | None:
     """The case with `like` resolved; nothing where it is faulty, and then the reader knows why."""
     if written.like is not None and written.like not in above:
         reader.fault(f"{at}/like", "unknown-case", f"no case `{written.like}` stands above")

@@ -5,10 +5,12 @@ changed since the previous answer, and its provenance; its canonical bytes are k
 they are.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
+
+import orjson
 
 from app.canonical import canonical_json
+from app.determination.changes import changes
 from app.vocabulary import Decision, Document, Instant
 
 ENGINE_VERSION = "0.1.0"
@@ -175,16 +177,18 @@ def determination_document(
     model: str,
     action: str,
     provenance: Provenance,
-    changed: Mapping[str, Any] | None,
+    previous: bytes | None,
 ) -> bytes:
-    """The canonical bytes of a determination as they are recorded and served."""
-    return canonical_json(
-        determination.model_dump(mode="json")
-        | {
-            "id": id,
-            "model": model,
-            "action": action,
-            "changed": changed,
-            "provenance": provenance.model_dump(mode="json"),
-        }
-    )
+    """The canonical bytes of a determination as they are recorded and served.
+
+    `previous` is the document of the determination before it for the same model, action and policy,
+    for what changed since; `None`: there is none to compare with.
+    """
+    fields = determination.model_dump(mode="json") | {
+        "id": id,
+        "model": model,
+        "action": action,
+        "provenance": provenance.model_dump(mode="json"),
+    }
+    fields["changed"] = None if previous is None else changes(orjson.loads(previous), fields)
+    return canonical_json(fields)

@@ -1,15 +1,13 @@
 """Determine: decide on what is recorded, and record the answer before it is given."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import orjson
 
 from app.decoding import pointer
-from app.determination.changes import changes
 from app.determination.decide import Question, decide
 from app.determination.record import (
     ENGINE_VERSION,
@@ -157,19 +155,14 @@ def _draft(context: Context, decided: Decided) -> Draft:
             actor=context.actor,
         )
 
-        def document(changed: Mapping[str, Any] | None) -> bytes:
-            return determination_document(
-                determination,
-                id=id,
-                model=asked.model,
-                action=asked.action,
-                provenance=provenance,
-                changed=changed,
-            )
-
-        if moment.previous is None or asked.known_at is not None:
-            return document(None)
-        return document(changes(orjson.loads(moment.previous), orjson.loads(document(None))))
+        return determination_document(
+            determination,
+            id=id,
+            model=asked.model,
+            action=asked.action,
+            provenance=provenance,
+            previous=moment.previous if asked.known_at is None else None,
+        )
 
     row = DeterminationRow(
         id=id,

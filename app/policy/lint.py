@@ -236,7 +236,9 @@ def _thresholds(version: PolicyVersion) -> Found:
         against = Polarity.COUNTS_AGAINST
         yield from _condition(version, threshold.reached, (*path, "reached"), against)
         yield from _condition(version, threshold.ruled_out, (*path, "ruled_out"), Polarity.PERMITS)
-        if any(_size(tree) > _LARGEST_CONDITION for tree in (threshold.reached, threshold.ruled_out)):
+        if any(
+            _size(tree) > _LARGEST_CONDITION for tree in (threshold.reached, threshold.ruled_out)
+        ):
             yield path, "too-large", f"a condition has more than {_LARGEST_CONDITION} parts"
         elif _facts_settle_both(threshold):
             why = "overlaps `reached`: a fact about the model makes both hold"
@@ -360,7 +362,9 @@ def _condition(version: PolicyVersion, tree: Condition, path: Path, towards: Pol
             case SignedOff():
                 yield from _known((*where, "by"), "role", [node.by], version.roles)
                 if node.since_assessment is not None and node.sign_off is not Verb.REASSESS:
-                    why = "a newer assessment may not take away what permits; only `reassess` has it"
+                    why = (
+                        "a newer assessment may not take away what permits; only `reassess` has it"
+                    )
                     yield (*where, "since_assessment"), "breaks-a-law", why
             case ComputeRatio():
                 yield from _positive((*where, "compute_ratio"), node.compute_ratio.at_least)

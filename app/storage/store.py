@@ -8,7 +8,16 @@ never answered.
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Hashable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -29,13 +38,23 @@ from app.policy.language import recorded_policy
 from app.policy.timeline import PolicyInForce, timeline
 from app.policy.version import PolicyVersion
 from app.storage import keys, records
-from app.storage.database import Database, current_revision, expected_revision
+from app.storage.database import (
+    Database,
+    DatabaseConnection,
+    UnfitServer,
+    UnusableAddress,
+    current_revision,
+    expected_revision,
+)
 from app.storage.keys import Credential
-from app.storage.ledger import Ledger, Recorded
+from app.storage.ledger import Ledger, LedgerFault, Recorded
 from app.vocabulary import TEXT
 
 TRUSTED_SECONDS: Final = 0.5
 """How long a key that was revoked may still open: on every replica, and no longer."""
+
+RETRY_SECONDS: Final = 0.5
+"""How often a database that was not there at the start is looked for again."""
 
 KEPT: Final = 4096
 """How many models' evidence, and how many policies, are kept in memory."""
@@ -148,30 +167,69 @@ class Store:
         self._models: dict[str, _ModelRead] = {}
         self._trusted: dict[bytes, tuple[float, Credential]] = {}
         self._once = _Once()
+        self._not_open: str | None = "the service is starting"
+        self._opening: asyncio.Task[None] | None = None
 
     async def open(self, now: datetime) -> None:
-        """Connect, see that the ledger is whole and named as we are told, and make the first key."""
+        """Connect, see that the ledger is whole and named as we are told, and make the first key.
+
+        Where the database is not there yet, or not migrated yet, this goes on trying behind the
+        scenes; until then `trouble` says why, and everything else is `Unavailable`. Raises what no
+        waiting mends: `LedgerFault`, `UnfitServer`, `UnusableAddress`, `UnusableKey`.
+        """
+        try:
+            await self._open(now)
+        except Unavailable as unavailable:
+            self._not_open = unavailable.message
+            self._opening = asyncio.create_task(self._keep_trying(now))
+
+    async def _open(self, now: datetime) -> None:
         await self._database.open()
+        async with self._database.reading() as connection:
+            revision = await current_revision(connection)
+        if revision != expected_revision():
+            raise Unavailable("database", _other_migration(revision))
         await self.ledger.initialise(self._log)
-        await self.ledger.start()
         if self._bootstrap_key is not None:
             async with self._database.writing() as connection:
                 await keys.ensure_key(
                     connection, self._bootstrap_key, name="bootstrap", roles=("admin",), now=now
                 )
+        await self.ledger.start()
+        self._not_open = None
+
+    async def _keep_trying(self, now: datetime) -> None:
+        while self._not_open is not None:
+            await asyncio.sleep(RETRY_SECONDS)
+            try:
+                await self._open(now)
+            except Unavailable as unavailable:
+                self._not_open = unavailable.message
+            except (LedgerFault, UnfitServer, UnusableAddress, keys.UnusableKey) as fault:
+                self._not_open = str(fault)
 
     async def close(self) -> None:
         """Record what waits, and let all connections go."""
+        if self._opening is not None:
+            self._opening.cancel()
         await self.ledger.close()
         await self._database.close()
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[DatabaseConnection]:
+        """A snapshot to read in; `Unavailable` until the store is open."""
+        if self._not_open is not None:
+            raise Unavailable("database", self._not_open)
+        async with self._database.reading() as connection:
+            yield connection
 
     async def trouble(self) -> str | None:
         """Why nothing can be decided or recorded now; `None`: all is well."""
         try:
-            async with self._database.reading() as connection:
+            async with self._reading() as connection:
                 revision = await current_revision(connection)
                 if revision != expected_revision():
-                    return f"the database is at migration {revision}, not {expected_revision()}"
+                    return _other_migration(revision)
                 size = await records.ledger_size(connection)
         except Unavailable as unavailable:
             return unavailable.message
@@ -198,19 +256,19 @@ class Store:
         return credential
 
     async def _look_up(self, key: str, now: datetime) -> Credential | None:
-        async with self._database.reading() as connection:
+        async with self._reading() as connection:
             return await keys.authenticate(connection, key, now=now)
 
     # --- policies ------------------------------------------------------------------------------
 
     async def policies(self, policy: str) -> Policies:
         """All recorded versions of the policy as of now; none where it is unknown."""
-        async with self._database.reading() as connection:
+        async with self._reading() as connection:
             return await self._read_policies(connection, policy, None)
 
     async def known(self, policies: Iterable[str]) -> Known:
         """What the recorded versions of *policies* name, and the lines of every policy."""
-        async with self._database.reading() as connection:
+        async with self._reading() as connection:
             found = await records.policy_records(connection)
         versions = [self._policy(record) for record in found]
         asked = set(policies)
@@ -246,14 +304,14 @@ class Store:
     async def known_model(self, model: str) -> KnownModel:
         """The model version as registered, and its stream version."""
         stream = model_stream(model)
-        async with self._database.reading() as connection:
+        async with self._reading() as connection:
             record = await records.model_record(connection, model)
             streams = await records.stream_versions(connection, [stream])
         return KnownModel(record, streams[stream])
 
     async def known_assessment(self, id: str) -> KnownAssessment | None:
         """The assessment with that id, if there is one."""
-        async with self._database.reading() as connection:
+        async with self._reading() as connection:
             piece = await records.evidence_of_id(connection, id)
             if piece is None or piece.record.kind is not Kind.ASSESSMENT:
                 return None
@@ -268,7 +326,7 @@ class Store:
         memory where it was read before, for whoever checks its streams later, or read anew.
         """
         if known_at is not None:
-            async with self._database.reading() as connection:
+            async with self._reading() as connection:
                 past = await self._read_policies(connection, policy, known_at)
                 read = await self._read_model(connection, model, known_at)
             return Snapshot({}, read.size, past.timeline, read.model, read.evidence)
@@ -289,7 +347,7 @@ class Store:
         )
 
     async def _read_both(self, policy: str, model: str) -> "tuple[Policies, _ModelRead]":
-        async with self._database.reading() as connection:
+        async with self._reading() as connection:
             policies = await self._read_policies(connection, policy, None)
             read = await self._read_model(connection, model, None)
         # What is unknown is not kept: anyone can ask for any name.
@@ -334,24 +392,24 @@ class Store:
 
     async def streams(self, names: Iterable[str]) -> Mapping[str, int]:
         """The version of each stream now."""
-        async with self._database.reading() as connection:
+        async with self._reading() as connection:
             return await records.stream_versions(connection, names)
 
     async def size(self) -> int:
         """How many entries the ledger has."""
-        async with self._database.reading() as connection:
+        async with self._reading() as connection:
             return await records.ledger_size(connection)
 
     async def record(self, subject: str) -> Recorded | None:
         """What is recorded under that id."""
-        async with self._database.reading() as connection:
+        async with self._reading() as connection:
             return await records.record_of(connection, subject)
 
     async def latest_determination(
         self, model: str, action: str, policy: str | None
     ) -> Recorded | None:
         """The determination that speaks for the latest instant."""
-        async with self._database.reading() as connection:
+        async with self._reading() as connection:
             return await records.latest_determination(connection, model, action, policy)
 
     async def determinations(
@@ -365,7 +423,7 @@ class Store:
         limit: int,
     ) -> Sequence[Recorded]:
         """The newest determinations that fit, before a ledger index."""
-        async with self._database.reading() as connection:
+        async with self._reading() as connection:
             return await records.determinations(
                 connection,
                 model=model,
@@ -407,6 +465,13 @@ def _read(adapter: TypeAdapter[T], document: bytes) -> T:
     # The id is the record's, not part of what was said.
     fields.pop("id", None)
     return adapter.validate_python(fields, context=dict(TEXT))
+
+
+def _other_migration(revision: str | None) -> str:
+    return (
+        f"the database is at migration {revision or 'none'}, and this version needs "
+        f"{expected_revision()}: run `aslgate migrate`"
+    )
 
 
 class _Once:

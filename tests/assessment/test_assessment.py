@@ -30,7 +30,12 @@ FINDING = {"policy": "p", "threshold": "T", "outcome": "reached", "by": ["ceo"],
 
 
 def assessment(**more: Any) -> dict[str, Any]:
-    body = {"model": "m@1", "kind": "quick", "conducted_at": "2025-01-01T00:00:00Z", "assessor": "a"}
+    body = {
+        "model": "m@1",
+        "kind": "quick",
+        "conducted_at": "2025-01-01T00:00:00Z",
+        "assessor": "a",
+    }
     return body | more
 
 
@@ -92,9 +97,7 @@ def test_a_result_may_have_one_uncertainty_or_none(more: dict[str, Any]) -> None
     assert parse(RESULT, {"line": "l", "value": D(2)} | more, JSON).line == "l"
 
 
-@pytest.mark.parametrize(
-    ("confidence", "known"), [("0.8", True), ("0.95", True), ("0.99", False)]
-)
+@pytest.mark.parametrize(("confidence", "known"), [("0.8", True), ("0.95", True), ("0.99", False)])
 def test_an_interval_of_less_confidence_says_nothing(confidence: str, known: bool) -> None:
     result = parse(RESULT, {"line": "l", "value": D(2), "interval": INTERVAL}, JSON)
     range_ = result.at_confidence(D(confidence))
@@ -200,7 +203,20 @@ def test_numbers_are_written_plainly(number: str, text: str) -> None:
     assert write_number(Decimal(number)) == text
 
 
-@pytest.mark.parametrize("text", ["1e31", "1e-31", "1.0000000000000000000000000000000001e5", "nan", "Infinity", "0x10", "1_0", " 1", "١"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1e31",
+        "1e-31",
+        "1.0000000000000000000000000000000001e5",
+        "nan",
+        "Infinity",
+        "0x10",
+        "1_0",
+        " 1",
+        "١",
+    ],
+)
 def test_numbers_beyond_the_bounds_are_refused_in_text_too(text: str) -> None:
     """What YAML could say and JSON could not would have no digest that both share."""
     with pytest.raises(InvalidDocument):

@@ -135,9 +135,11 @@ def seeded_template(postgres: EmbeddedPostgres, template: str) -> str:
     name = f"{TEMPLATE}_seeded"
 
     async def seed() -> None:
-        async with running(postgres, template, name=name) as service:
-            async with service.client(BOOTSTRAP_KEY) as client:
-                await send_everything(client)
+        async with (
+            running(postgres, template, name=name) as service,
+            service.client(BOOTSTRAP_KEY) as client,
+        ):
+            await send_everything(client)
 
     asyncio.run(seed())
     return name

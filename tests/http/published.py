@@ -55,3 +55,10 @@ async def send_everything(client: httpx.AsyncClient) -> None:
         for path, body in evidence_bodies(model):
             response = await client.post(path, json=body)
             assert response.status_code == 201, response.text
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    """Status and name of a problem document."""
+    assert answer.headers["Content-Type"] == "application/problem+json", answer.text
+    assert answer.json()["status"] == answer.status_code
+    return answer.status_code, answer.json()["type"].removeprefix("urn:aslgate:problem:")

@@ -38,9 +38,7 @@ def group(kind: str, size: int) -> Condition:
     )
 
 
-def read(
-    condition: Condition, readings: Sequence[Reading], towards: Polarity = PERMITS
-) -> Reading:
+def read(condition: Condition, readings: Sequence[Reading], towards: Polarity = PERMITS) -> Reading:
     """The condition with its leaves reading so, in their order."""
 
     def leaf(leaf: Leaf) -> Reading:
@@ -167,9 +165,7 @@ STRICTNESS = {
 }
 
 
-@given(
-    st.lists(LEAVES, min_size=1, max_size=5), st.data(), st.sampled_from((PERMITS, AGAINST))
-)
+@given(st.lists(LEAVES, min_size=1, max_size=5), st.data(), st.sampled_from((PERMITS, AGAINST)))
 @settings(max_examples=1000, deadline=None, print_blob=True)
 def test_nothing_is_stricter_before_it_turns(
     leaves: list[tuple[Truth, int | None]], data: st.DataObject, towards: Polarity

@@ -1,0 +1,368 @@
+"""The other commands: what they say, as people and as JSON, and the exit codes for pipelines."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.cli.conftest import POLICIES, Cli
+from tests.faults.service import KEY, Service, free_port
+
+RSP = POLICIES / "anthropic-rsp"
+OPUS = "claude-opus-4@20250514"
+COMMANDS = [
+    (),
+    ("quickstart",),
+    ("serve",),
+    ("migrate",),
+    ("determine",),
+    ("openapi",),
+    ("keys",),
+    ("keys", "create"),
+    ("keys", "list"),
+    ("keys", "revoke"),
+    ("policy",),
+    ("policy", "check"),
+    ("policy", "test"),
+    ("policy", "publish"),
+]
+
+
+def read(text: str) -> Any:
+    """The JSON on a command's standard output, which holds nothing else."""
+    return json.loads(text)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(cli: Cli, command: tuple[str, ...]) -> None:
+    ran = cli(*command, "--help")
+
+    assert ran.code == 0
+    assert f"aslgate {' '.join(command)}".strip() in " ".join(ran.out.split())
+
+
+# --- Policies, on files ------------------------------------------------------------------------
+
+
+def test_good_documents_are_named_with_their_digests(cli: Cli) -> None:
+    ran = cli("policy", "check", RSP)
+
+    assert ran.code == 0
+    assert [line.split()[1:3] for line in ran.out.splitlines()] == [
+        ["anthropic-rsp", version] for version in ("2.0", "2.1", "2.2")
+    ]
+    assert all(line.split()[3].startswith("sha256:") for line in ran.out.splitlines())
+
+
+def test_good_documents_as_json(cli: Cli) -> None:
+    said = read(cli("policy", "check", RSP / "2.2.yaml", "--json").out)
+
+    assert [set(one) for one in said] == [{"file", "faults", "digest"}]
+    assert said[0]["faults"] == []
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Path:
+    """RSP 2.2 with an unknown field at the top, and a level that it does not have."""
+    text = (RSP / "2.2.yaml").read_text()
+    faulty = tmp_path / "faulty.yaml"
+    faulty.write_text(text.replace("level: ASL-3", "level: ASL-33", 1) + "\nsurprise: 1\n")
+    return faulty
+
+
+def test_every_fault_of_a_document_is_told_with_its_place(cli: Cli, faulty: Path) -> None:
+    ran = cli("policy", "check", faulty)
+
+    assert ran.code == 1
+    lines = faulty.read_text().splitlines()
+    surprise = lines.index("surprise: 1") + 1
+    assert f"{faulty}:{surprise}:1: /surprise: " in ran.out
+    for line in ran.out.splitlines():
+        place = line.removeprefix(f"{faulty}:").split(":")
+        assert 1 <= int(place[0]) <= len(lines)
+        assert int(place[1]) >= 1
+
+
+def test_the_faults_of_a_document_as_json(cli: Cli, faulty: Path) -> None:
+    ran = cli("policy", "check", RSP / "2.2.yaml", faulty, "--json")
+
+    assert ran.code == 1
+    good, bad = read(ran.out)
+    assert good["faults"] == []
+    assert "/surprise" in {fault["pointer"] for fault in bad["faults"]}
+    assert all(fault["line"] and fault["column"] for fault in bad["faults"])
+
+
+@pytest.mark.parametrize(
+    "text", [b"\xff\xfe", b"", b"a: [", b"a: &a [*a]", b"- 1", b"\x00"], ids=repr
+)
+def test_what_is_no_document_at_all_is_a_fault_too(
+    cli: Cli, tmp_path: Path, text: bytes
+) -> None:
+    (tmp_path / "p.yaml").write_bytes(text)
+
+    ran = cli("policy", "check", tmp_path / "p.yaml")
+
+    assert ran.code == 1
+    assert str(tmp_path / "p.yaml") in ran.out
+
+
+def test_a_file_that_is_not_there_is_a_usage_error(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("policy", "check", tmp_path / "none.yaml")
+
+    assert ran.code == 2
+    assert "none.yaml" in ran.err
+
+
+def test_a_folder_without_documents_is_no_success(cli: Cli, tmp_path: Path) -> None:
+    assert cli("policy", "check", tmp_path).code == 1
+    assert cli("policy", "test", tmp_path).code == 1
+
+
+def test_the_shipped_versions_pass_their_decision_cases(cli: Cli) -> None:
+    ran = cli("policy", "test", POLICIES)
+
+    assert ran.code == 0, ran.out
+    head, *rows = [line.split() for line in ran.out.splitlines()]
+    assert head == ["policy", "version", "cases", "passed"]
+    assert [row[:2] for row in rows] == [["anthropic-rsp", v] for v in ("2.0", "2.1", "2.2")]
+    assert all(int(cases) > 0 and cases == passed for _, _, cases, passed in rows)
+
+
+def test_a_case_that_fails_says_what_it_wanted(cli: Cli, tmp_path: Path) -> None:
+    for name in ("2.2.yaml", "2.2.cases.yaml"):
+        (tmp_path / name).write_bytes((RSP / name).read_bytes())
+    cases = tmp_path / "2.2.cases.yaml"
+    text = cases.read_text()
+    assert "decision: allow\n" in text
+    cases.write_text(text.replace("decision: allow\n", "decision: deny\n", 1))
+
+    ran = cli("policy", "test", tmp_path)
+    said = read(cli("policy", "test", tmp_path, "--json").out)
+
+    assert ran.code == 1
+    assert "wanted deny, got allow" in ran.out
+    assert {"path": "decision", "wanted": "deny", "got": "allow"}.items() <= {
+        k: v for k, v in said[0]["differences"][0].items() if k != "case"
+    }.items()
+
+
+def test_a_table_of_cases_that_cannot_be_read_is_told_with_its_place(
+    cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "2.2.yaml").write_bytes((RSP / "2.2.yaml").read_bytes())
+    (tmp_path / "2.2.cases.yaml").write_text("cases:\n  - surprise: 1\n")
+
+    ran = cli("policy", "test", tmp_path)
+
+    assert ran.code == 1
+    assert f"{tmp_path / '2.2.cases.yaml'}:2:" in ran.err
+
+
+def test_the_contract_is_written_where_it_is_wanted(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("openapi", tmp_path / "openapi")
+
+    assert ran.code == 0
+    document = json.loads((tmp_path / "openapi" / "openapi.json").read_text())
+    operations = (tmp_path / "openapi" / "operations.txt").read_text().splitlines()
+    assert document["openapi"].startswith("3.1")
+    assert ran.out.startswith(f"{len(operations)} operations")
+    written = sum(len(path) for path in document["paths"].values())
+    assert written == len(operations)
+
+
+# --- Keys --------------------------------------------------------------------------------------
+
+
+def answer(service: Service, key: str, path: str = "/v1/determinations") -> int:
+    """The status that the service answers *key* with."""
+    url = f"http://127.0.0.1:{service.port}{path}"
+    return httpx.get(url, headers={"Authorization": f"Bearer {key}"}).status_code
+
+
+def test_a_key_opens_until_it_is_revoked(cli: Cli, service: Service) -> None:
+    """Made beside the running service, on the same data directory, and at once of effect."""
+    where = f"--data-dir={service.data_dir}"
+    made = cli("keys", "create", "ci", "--role=orchestrator", "--role=reader", where)
+    key = made.out.strip()
+    id = made.err.split()[0]
+
+    assert made.code == 0
+    assert key not in made.err
+    assert answer(service, key) == 200
+    listed = cli("keys", "list", where)
+    assert id in listed.out
+    assert key not in listed.out + listed.err
+    revoked = cli("keys", "revoke", id, where)
+    assert (revoked.code, revoked.out) == (0, f"{id} is revoked\n")
+    assert answer(service, key) == 401
+
+
+def test_keys_as_json(cli: Cli, service: Service) -> None:
+    where = f"--data-dir={service.data_dir}"
+    made = read(cli("keys", "create", "ci", "--role=reader", "--days=1", where, "--json").out)
+    revoked = read(cli("keys", "revoke", made["id"], where, "--json").out)
+    (listed,) = (
+        key
+        for key in read(cli("keys", "list", where, "--json").out)
+        if key["id"] == made["id"]
+    )
+
+    assert made.keys() == {"id", "key", "expires_at"}
+    assert revoked == {"id": made["id"], "revoked": True}
+    assert listed["roles"] == ["reader"]
+    assert listed["expires_at"] == made["expires_at"]
+    assert listed["revoked_at"] is not None
+    assert "key" not in listed
+
+
+def test_an_unknown_role_is_a_usage_error(cli: Cli, server_folder: Path) -> None:
+    """It is told before any database is started."""
+    ran = cli("keys", "create", "ci", "--role=king", f"--data-dir={server_folder / 'a'}")
+
+    assert ran.code == 2
+    assert "no role `king`" in ran.err
+    assert not (server_folder / "a").exists()
+
+
+def test_an_unknown_key_cannot_be_revoked(cli: Cli, service: Service) -> None:
+    ran = cli("keys", "revoke", "key_none", f"--data-dir={service.data_dir}")
+
+    assert (ran.code, ran.err) == (1, "aslgate: no key `key_none` is recorded\n")
+
+
+# --- Publish and determine ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published(service: Service) -> Service:
+    """The service with RSP 2.2, and with Claude Opus 4 and what was published of it."""
+    from tests.cli.conftest import run
+
+    where = {"ASLGATE_URL": f"http://127.0.0.1:{service.port}", "ASLGATE_API_KEY": KEY}
+    ran = run("policy", "publish", RSP / "2.2.yaml", **where)
+    assert ran.code == 0, ran.err
+    evidence = json.loads((RSP / "evidence" / "claude-opus-4.json").read_text())
+    with httpx.Client(
+        base_url=where["ASLGATE_URL"], headers={"Authorization": f"Bearer {KEY}"}
+    ) as http:
+        assert http.post("/v1/models", json=evidence["model"]).status_code == 201
+        for kind in ("assessments", "safeguards", "sign_offs"):
+            for body in evidence[kind]:
+                assert http.post(f"/v1/{kind.replace('_', '-')}", json=body).status_code == 201
+    return service
+
+
+def test_publishing_again_gives_the_same_answer(published: Service, asking: Cli) -> None:
+    ran = asking("policy", "publish", RSP / "2.2.yaml")
+    said = read(asking("policy", "publish", RSP / "2.2.yaml", "--json").out)
+
+    assert ran.code == 0
+    assert ran.out.splitlines() == [
+        f"anthropic-rsp 2.2 is recorded as {said['digest']}",
+        "in force from 2025-05-14T00:00:00Z",
+    ]
+
+
+def test_other_bytes_under_the_same_version_are_refused(
+    published: Service, asking: Cli, tmp_path: Path
+) -> None:
+    text = (RSP / "2.2.yaml").read_text()
+    assert "publisher: Anthropic\n" in text
+    other = tmp_path / "2.2.yaml"
+    other.write_text(text.replace("publisher: Anthropic\n", "publisher: Anthropic PBC\n", 1))
+
+    ran = asking("policy", "publish", other)
+
+    assert ran.code == 1
+    assert "`anthropic-rsp 2.2` is already recorded" in ran.err
+
+
+def test_a_faulty_document_is_not_sent(asking: Cli, faulty: Path) -> None:
+    ran = asking("policy", "publish", faulty, ASLGATE_URL="http://127.0.0.1:9")
+
+    assert ran.code == 1
+    assert f"{faulty}:" in ran.err
+
+
+RELEASE = ("determine", OPUS, "--action=external-deployment")
+THEN = "--at=2025-05-22T16:00:00Z"
+
+
+def test_an_allow_is_shown_and_exits_with_0(published: Service, asking: Cli) -> None:
+    ran = asking(*RELEASE, THEN)
+
+    assert ran.code == 0
+    assert "ALLOW" in ran.out
+    assert "ASL-3" in ran.out
+
+
+def test_a_determination_as_json(published: Service, asking: Cli) -> None:
+    said = read(asking(*RELEASE, THEN, "--json").out)
+
+    assert (said["decision"], said["level"]) == ("allow", "ASL-3")
+    assert said["ledger"]["index"] > 0
+
+
+def test_a_deny_exits_with_3_where_that_is_wanted(published: Service, asking: Cli) -> None:
+    """A model that nobody knows is denied: an answer like any other, unless it is to fail."""
+    unknown = ("determine", "nobody@1", "--action=external-deployment")
+
+    assert asking(*unknown).code == 0
+    denied = asking(*unknown, "--fail-on-deny")
+    assert denied.code == 3
+    assert "DENY" in denied.out
+    assert read(asking(*unknown, "--fail-on-deny", "--json").out)["decision"] == "deny"
+
+
+@pytest.mark.parametrize("key", ["wrong", "aslk_" + "0" * 32 + "_" + "x" * 43])
+def test_a_bad_key_is_a_failure(published: Service, asking: Cli, key: str) -> None:
+    ran = asking(*RELEASE, "--fail-on-deny", ASLGATE_API_KEY=key)
+
+    assert ran.code == 1
+    assert ran.err.startswith("aslgate: a valid API key is needed")
+
+
+def test_no_key_is_a_usage_error(cli: Cli) -> None:
+    ran = cli(*RELEASE)
+
+    assert ran.code == 2
+    assert "ASLGATE_API_KEY" in ran.err
+
+
+@pytest.mark.parametrize(
+    "url", [f"http://127.0.0.1:{free_port()}", "http://nowhere.invalid", "no url", "ftp://x", ""]
+)
+def test_a_service_that_cannot_be_reached_is_a_failure(cli: Cli, url: str) -> None:
+    ran = cli(*RELEASE, "--fail-on-deny", f"--url={url}", "--key=k")
+
+    assert ran.code == 1
+    assert ran.err.startswith("aslgate: no usable answer from ")
+    assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("key", ["naïve", "two\nlines", "a\x00b"][:2])
+def test_a_key_that_no_header_can_hold_is_a_failure(asking: Cli, key: str) -> None:
+    ran = asking(*RELEASE, "--fail-on-deny", ASLGATE_API_KEY=key)
+
+    assert ran.code in (1, 2)
+    assert ran.err.startswith("aslgate: ")
+    assert key not in ran.err
+
+
+def test_a_malformed_question_is_a_failure_that_names_the_fault(
+    published: Service, asking: Cli
+) -> None:
+    ran = asking("determine", "no version", "--action=external-deployment", "--fail-on-deny")
+
+    assert ran.code == 1
+    assert "/model: " in ran.err
+
+
+def test_the_past_cannot_gate_the_present(cli: Cli) -> None:
+    ran = cli(*RELEASE, THEN, "--fail-on-deny", "--key=k")
+
+    assert ran.code == 2
+    assert "--at" in ran.err
