@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from app.cli import serving
 from app.cli.serve import DatabaseUrl, DataDir, settings_of
@@ -95,7 +95,9 @@ def list_keys(
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
         return
-    table = Table("id", "name", "roles", "expires", "revoked", box=None, pad_edge=False)
+    # An id is there to be copied, however narrow the terminal.
+    id = Column("id", no_wrap=True, min_width=len(known[0].id) if known else None)
+    table = Table(id, "name", "roles", "expires", "revoked", box=None, pad_edge=False)
     for key in known:
         expires = write_instant(key.expires_at) if key.expires_at else "never"
         revoked = write_instant(key.revoked_at) if key.revoked_at else "-"
@@ -108,6 +110,7 @@ def revoke(
     id: Annotated[str, typer.Argument(help="The key's id, as `aslgate keys list` shows it.")],
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Revoke a key: from now on it opens nothing."""
     now = datetime.now(UTC)
@@ -116,4 +119,4 @@ def revoke(
         await keys.revoke_key(connection, id, now=now)
 
     _with_database(database_url, data_dir, refuse)
-    print_line(f"{id} is revoked")
+    print_line(json.dumps({"id": id, "revoked": True}) if as_json else f"{id} is revoked")

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from app.cli.service import print_line
+from app.cli.service import Json, print_line
 from app.main import contract
 
 
 def openapi(
     folder: Annotated[Path, typer.Argument(help="Where to write.")] = Path("openapi"),
+    as_json: Json = False,
 ) -> None:
     """Write `openapi.json`, and `operations.txt` with one line an operation."""
     document, operations = contract()
@@ -19,4 +20,5 @@ def openapi(
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     (folder / "openapi.json").write_text(text, encoding="utf-8")
     (folder / "operations.txt").write_text("\n".join(operations) + "\n", encoding="utf-8")
-    print_line(f"{len(operations)} operations in {folder}")
+    said = {"operations": len(operations), "folder": str(folder)}
+    print_line(json.dumps(said) if as_json else f"{len(operations)} operations in {folder}")

@@ -2,16 +2,17 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from app.cli import service
-from app.determination.cases import read_cases, run_case
+from app.determination.cases import Case, read_cases, run_case
 from app.errors import Fault, InvalidDocument
 from app.policy.language import policy_digest, read_policy
 from app.policy.version import PolicyVersion
@@ -20,9 +21,23 @@ commands = typer.Typer(no_args_is_help=True, help="Work on policy documents.")
 
 Files = Annotated[list[Path], typer.Argument(exists=True, help="Files, or folders of them.")]
 
+T = TypeVar("T")
+
 
 def _read(file: Path) -> PolicyVersion:
     return read_policy(file.read_bytes(), "json" if file.suffix == ".json" else "yaml")
+
+
+def _read_cases(file: Path) -> tuple[Case, ...]:
+    return read_cases(file.read_bytes()).cases
+
+
+def _read_or_fail(file: Path, read: Callable[[Path], T]) -> T:
+    """What *read* makes of the file; ends the command with all its faults if it has any."""
+    try:
+        return read(file)
+    except InvalidDocument as invalid:
+        service.fail("\n".join(_where(file, fault) for fault in invalid.faults))
 
 
 def _policies(paths: list[Path]) -> list[Path]:
@@ -70,11 +85,8 @@ def run_cases(paths: Files, as_json: service.Json = False) -> None:
     rows: list[dict[str, Any]] = []
     for file in _policies(paths):
         cases_file = file.with_name(file.name.removesuffix(".yaml") + ".cases.yaml")
-        try:
-            version = _read(file)
-            cases = read_cases(cases_file.read_bytes()).cases if cases_file.exists() else ()
-        except InvalidDocument as invalid:
-            service.fail("\n".join(_where(file, fault) for fault in invalid.faults))
+        version = _read_or_fail(file, _read)
+        cases = _read_or_fail(cases_file, _read_cases) if cases_file.exists() else ()
         failed = [
             {"case": case.name, "path": d.path, "wanted": d.wanted, "got": d.got}
             for case in cases
@@ -117,10 +129,7 @@ def publish(
     as_json: service.Json = False,
 ) -> None:
     """Record a policy version with the service."""
-    try:
-        version = _read(file)
-    except InvalidDocument as invalid:
-        service.fail("\n".join(_where(file, fault) for fault in invalid.faults))
+    version = _read_or_fail(file, _read)
     kind = "json" if file.suffix == ".json" else "yaml"
     with service.client(url, key) as http:
         answer = service.send(

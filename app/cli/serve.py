@@ -1,13 +1,14 @@
 """`aslgate serve` and `aslgate migrate`."""
 
 import contextlib
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.cli import serving
-from app.cli.service import USAGE, fail, print_line
+from app.cli.service import USAGE, Json, fail, print_line
 from app.http.observability import configure_logging
 from app.settings import Settings
 from app.storage import database
@@ -50,7 +51,7 @@ def serve(
         raise typer.Exit(1)
 
 
-def migrate(database_url: DatabaseUrl = None) -> None:
+def migrate(database_url: DatabaseUrl = None, as_json: Json = False) -> None:
     """Bring a database by URL up to date. Give the address of the role that owns the tables.
 
     With ASLGATE_SERVICE_ROLE, that role is granted what the service needs.
@@ -60,4 +61,5 @@ def migrate(database_url: DatabaseUrl = None) -> None:
         fail("give --database-url or set ASLGATE_DATABASE_URL", USAGE)
     url = settings.database_url.get_secret_value()
     database.migrate(url, service_role=settings.service_role)
-    print_line(f"the database is at {database.expected_revision()}")
+    revision = database.expected_revision()
+    print_line(json.dumps({"revision": revision}) if as_json else f"the database is at {revision}")

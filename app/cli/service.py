@@ -31,6 +31,8 @@ def client(url: str, key: str | None) -> httpx.Client:
     """A client with the key; ends with a sentence where there is none."""
     if not key:
         fail("no API key: give --key or set ASLGATE_API_KEY", USAGE)
+    if not (key.isascii() and key.isprintable()):
+        fail("the API key holds what no key holds: printable ASCII characters only", USAGE)
     return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=10)
 
 

@@ -71,8 +71,7 @@ def _refuse_unusable_parameters(request: Request) -> None:
             raise InvalidParameter(name, "is given more than once")
         seen.add(name)
         _refuse_unprintable(name, value)
-    for name, value in request.path_params.items():
-        _refuse_unprintable(name, str(value))
+    _refuse_unprintable("path", request.scope["path"])
 
 
 def _refuse_unprintable(name: str, value: str) -> None:

@@ -6,8 +6,8 @@ own. A sequence would give both away, and so would an advisory lock under REPEAT
 
 Recorded bytes are `bytea`, never `jsonb`, which reorders and rewrites. The checks bind an entry to
 its leaf hash and a document to its digest, so a damaged byte cannot be written; a byte that rots
-later is the verifier's to find. lz4 costs a seventh of the default compression; a server that was
-built without it keeps the default, for that changes no byte of what is read.
+later is the verifier's to find. lz4 takes less time than the default compression; a server that
+was built without it keeps the default, for that changes no byte of what is read.
 
 A record is superseded by a later one, never edited. The service's role has no right to UPDATE or
 DELETE either: the triggers are for owners and scripts. TRUNCATE fires no row trigger, so they are

@@ -1,7 +1,6 @@
 """What a result's uncertainty allows: known values, rounding outwards, more confidence is wider."""
 
 from decimal import ROUND_HALF_EVEN, Decimal, getcontext, localcontext
-
 from itertools import pairwise
 from statistics import NormalDist
 

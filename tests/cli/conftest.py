@@ -1,17 +1,21 @@
 """The real `aslgate` program, run as a user runs it."""
 
 import contextlib
+import io
 import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from app.cli import main
 from tests.conftest import short_open_folder
 from tests.faults.service import KEY, PROGRAM, Service, environment, free_port
 
@@ -31,7 +35,23 @@ Cli = Callable[..., Ran]
 
 
 def run(*arguments: object, **environ: str) -> Ran:
-    """Run `aslgate` to its end. A traceback is never for a user, whatever happened."""
+    """Run `aslgate` to its end, in this process: starting Python takes most of a second."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["aslgate", *map(str, arguments)]),
+        mock.patch.dict(os.environ, environment(**environ), clear=True),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+        sys.exit(0)
+    assert isinstance(ended.value.code, int)
+    return Ran(ended.value.code, out.getvalue(), err.getvalue())
+
+
+def run_program(*arguments: object, **environ: str) -> Ran:
+    """Run `aslgate` to its end, as a program. A traceback is never for a user."""
     done = subprocess.run(
         [PROGRAM, *map(str, arguments)],
         check=False,
@@ -49,6 +69,12 @@ def run(*arguments: object, **environ: str) -> Ran:
 def cli() -> Cli:
     """Run `aslgate` with arguments, and environment variables by name."""
     return run
+
+
+@pytest.fixture(scope="session")
+def program() -> Cli:
+    """The same, as a program of its own."""
+    return run_program
 
 
 @pytest.fixture(scope="module")

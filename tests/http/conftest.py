@@ -10,11 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import unquote
 
 import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.types import Message
 
 from app.main import create_app
 from app.settings import Settings
@@ -69,6 +71,48 @@ class Service:
             await connection.execute(statement)
         finally:
             await connection.close()
+
+    async def get_as_written(self, path: str) -> httpx.Response:
+        """GET that path just as it is written; an httpx client would tidy it first."""
+        raw, _, query = path.partition("?")
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": unquote(raw),
+            "raw_path": raw.encode(),
+            "root_path": "",
+            "query_string": query.encode(),
+            "headers": [(b"authorization", f"Bearer {BOOTSTRAP_KEY}".encode())],
+            "client": ("127.0.0.1", 1),
+            "server": ("aslgate.test", 80),
+        }
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await self.app(scope, receive, send)
+        body = b"".join(message.get("body", b"") for message in sent[1:])
+        return httpx.Response(sent[0]["status"], headers=sent[0]["headers"], content=body)
+
+    async def cut_off(self, cut: bool) -> None:
+        """Let no connection to the database be; or let them be again."""
+        allowed = "false" if cut else "true"
+        await _as_superuser(
+            self.server, f"ALTER DATABASE {self.name} WITH ALLOW_CONNECTIONS {allowed}"
+        )
+        if cut:
+            await _as_superuser(
+                self.server,
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                f"WHERE datname = '{self.name}'",
+            )
 
     async def size(self) -> int:
         """How many entries the ledger has."""

@@ -467,9 +467,8 @@ async def test_the_list_is_filtered_by_each_field_and_all_of_them(
 
 
 async def test_pages_stay_as_they_are_while_more_is_recorded(client: httpx.AsyncClient) -> None:
-    made = []
-    for i in range(7):
-        made.append((await client.post(DETERMINATIONS, json=asked(f"m-{i}@1"))).json()["id"])
+    answers = [await client.post(DETERMINATIONS, json=asked(f"m-{i}@1")) for i in range(7)]
+    made = [answer.json()["id"] for answer in answers]
     seen = []
     after: dict[str, str] = {}
 

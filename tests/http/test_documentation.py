@@ -1,12 +1,14 @@
 """What the documentation says is what happens: its examples are run, its links lead somewhere."""
 
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
 import pytest
 
 from app.determination.cases import read_cases, run_case
+from app.determination.record import ENGINE_VERSION
 from app.http.permissions import ROLES
 from app.http.problems import NOT_ALLOWED, PROBLEMS
 from app.policy.language import read_policy
@@ -53,11 +55,11 @@ async def test_the_docs_page_loads_nothing_from_elsewhere(empty_client: httpx.As
 def test_the_case_on_the_policy_page_passes() -> None:
     page = (ROOT / "docs" / "policies.md").read_text()
     (block,) = re.findall(r"```yaml\n(policy:.*?)```", page, re.DOTALL)
-    version = read_policy((ROOT / "policies/anthropic-rsp/2.2.yaml").read_bytes(), "yaml")
+    rsp = read_policy((ROOT / "policies/anthropic-rsp/2.2.yaml").read_bytes(), "yaml")
 
     (case,) = read_cases(block.encode()).cases
 
-    assert run_case(case, version) == ()
+    assert run_case(case, rsp) == ()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -89,3 +91,7 @@ def test_every_setting_and_every_role_has_its_row() -> None:
         assert f"`ASLGATE_{setting.upper()}`" in page
     for role in ROLES:
         assert f"| `{role}` |" in page
+
+
+def test_the_engine_names_the_version_of_the_package() -> None:
+    assert version("aslgate") == ENGINE_VERSION

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,6 @@ from app.assessment.assessment import Assessment, ModelVersion, Result
 from app.assessment.evidence import Evidence, Recorded
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
-from app.canonical import canonical_json, digest
 from app.determination.decide import Question, decide
 from app.determination.record import Determination
 from app.parsing import parse
@@ -240,7 +239,7 @@ def policies(draw: Draw) -> PolicyVersion:
             "clause": "c",
             "requires": _requirements(draw, list(standards), 0),
             "reached": _tree(draw, lambda: _counts_against(draw, lines, True), 1),
-            "ruled_out": _tree(draw, lambda weaker=weaker: _permits(draw, lines, weaker, reassess)),
+            "ruled_out": _tree(draw, partial(_permits, draw, lines, weaker, reassess)),
             "not_ruled_out": {
                 "means": one_of(draw, ("binds", "binds", "does-not-bind")),
                 "clause": "c",
@@ -461,6 +460,18 @@ def _signed(
     return parse(A_SIGN_OFF, body, JSON)
 
 
+def recorded(prefix: str, items: Sequence[Any]) -> tuple[Recorded[Any], ...]:
+    """Each item with an id and the digest of its bytes, as storage would give them."""
+    return tuple(
+        Recorded(
+            f"{prefix}_{i:032x}",
+            digest(canonical_json({"i": i, **item.model_dump(mode="json")})),
+            item,
+        )
+        for i, item in enumerate(items)
+    )
+
+
 @st.composite
 def evidence_under(draw: Draw, version: PolicyVersion) -> Evidence:
     """Evidence on the model: most of it permits, none of it has to fit together."""
@@ -508,7 +519,9 @@ def situations(draw: Draw) -> Situation:
         until = None
     return Situation(
         PolicyInForce(version, policy_digest(version), version.effective, until),
-        parse(A_MODEL, {"model": MODEL, "developer": developer, "training_compute_flop": flop}, JSON),
+        parse(
+            A_MODEL, {"model": MODEL, "developer": developer, "training_compute_flop": flop}, JSON
+        ),
         evidence,
         Question(MODEL, one_of(draw, list(version.actions)), version.policy, at),
     )

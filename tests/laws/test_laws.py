@@ -291,7 +291,9 @@ def with_report(
 ) -> Evidence:
     """The evidence with one more report that something is met."""
     further: Recorded[SafeguardReport] = Recorded(
-        "sfg_" + "f" * 32, "sha256:" + "f" * 64, report(situation.version, name, place, at, lasts=lasts)
+        "sfg_" + "f" * 32,
+        "sha256:" + "f" * 64,
+        report(situation.version, name, place, at, lasts=lasts),
     )
     evidence = situation.evidence
     return replace(evidence, safeguards=(*evidence.safeguards, further))
