@@ -1,6 +1,7 @@
 """`aslgate`: the same operations at a prompt, and the service itself."""
 
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -28,5 +29,12 @@ def main() -> None:
     try:
         app()
     except UNUSABLE as error:
-        sys.stderr.write(f"aslgate: {error}\n")
-        sys.exit(service.FAILED)
+        _end(str(error))
+    except OSError as error:
+        named = f"`{error.filename}`: " if error.filename else ""
+        _end(f"{named}{error.strerror or error}")
+
+
+def _end(sentence: str) -> NoReturn:
+    sys.stderr.write(f"aslgate: {sentence}\n")
+    sys.exit(service.FAILED)

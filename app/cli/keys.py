@@ -112,7 +112,7 @@ def revoke(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Revoke a key: from now on it opens nothing."""
+    """Revoke a key: half a second later it opens nothing, on any replica."""
     now = datetime.now(UTC)
 
     async def refuse(connection: DatabaseConnection) -> None:

@@ -16,7 +16,7 @@ def openapi(
 ) -> None:
     """Write `openapi.json`, and `operations.txt` with one line an operation."""
     document, operations = contract()
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     (folder / "openapi.json").write_text(text, encoding="utf-8")
     (folder / "operations.txt").write_text("\n".join(operations) + "\n", encoding="utf-8")

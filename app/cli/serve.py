@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from app.cli import serving
 from app.cli.service import USAGE, Json, fail, print_line
@@ -28,7 +29,12 @@ DataDir = Annotated[
 def settings_of(database_url: str | None = None, data_dir: Path | None = None) -> Settings:
     """The settings, what was given on the command line before what the environment says."""
     given = {"database_url": database_url, "data_dir": data_dir}
-    return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as invalid:
+        # Without the values: one of them may be a secret.
+        faults = [f"ASLGATE_{str(e['loc'][0]).upper()}: {e['msg']}" for e in invalid.errors()]
+        fail("\n".join(faults), USAGE)
 
 
 def serve(

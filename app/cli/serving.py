@@ -4,12 +4,14 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import structlog
 import uvicorn
@@ -38,9 +40,17 @@ from app.storage.keys import UnusableKey
 from app.storage.ledger import LedgerFault
 from app.storage.store import Store
 
+_Opened = contextlib.AbstractAsyncContextManager[Any]
+
 _WATCH_SECONDS = 0.25
 
+
+class CannotListen(Exception):
+    """The address is taken, or is not ours."""
+
+
 UNUSABLE = (
+    CannotListen,
     EmbeddedPostgresError,
     LedgerFault,
     Refusal,
@@ -121,8 +131,10 @@ def open_store(settings: Settings, addresses: Addresses) -> Store:
 
 def server(settings: Settings, store: Store, host: str, port: int) -> uvicorn.Server:
     """The HTTP server over *store*, not yet started."""
+    app = create_app(settings, store)
     config = uvicorn.Config(
-        create_app(settings, store),
+        app,
+        lifespan="off",
         host=host,
         port=port,
         http=PromptHttpProtocol,
@@ -131,7 +143,32 @@ def server(settings: Settings, store: Store, host: str, port: int) -> uvicorn.Se
         server_header=False,
         timeout_graceful_shutdown=10,
     )
-    return uvicorn.Server(config)
+    return _Server(config, lambda: app.router.lifespan_context(app))
+
+
+class _Server(uvicorn.Server):
+    """Runs the application's lifespan itself: uvicorn would log what it raises, and exit with 3."""
+
+    def __init__(self, config: uvicorn.Config, open_app: Callable[[], _Opened]) -> None:
+        super().__init__(config)
+        self._open_app = open_app
+        self._lifespan = contextlib.AsyncExitStack()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the store, and then listen. Raises what `UNUSABLE` names."""
+        await self._lifespan.enter_async_context(self._open_app())
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # uvicorn has logged why
+            await self._lifespan.aclose()
+            where = f"{self.config.host}:{self.config.port}"
+            raise CannotListen(f"`{where}` cannot be listened on: choose another port") from None
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, and then close the store; a second Ctrl-C waits for neither."""
+        await super().shutdown(sockets)
+        if not self.force_exit:
+            await self._lifespan.aclose()
 
 
 @contextlib.contextmanager

@@ -275,6 +275,8 @@ class EmbeddedPostgres:
         missing = [
             folder for folder in (self.base, *self.base.parents) if not os.path.lexists(folder)
         ]
+        if not (missing or self.base.is_dir()):
+            raise FolderOutOfReach(f"`{self.base}` is not a folder: choose another data directory")
         for folder in reversed(missing):
             with contextlib.suppress(FileExistsError):  # another starter was first
                 folder.mkdir(mode)

@@ -13,6 +13,8 @@ from tests.cli.conftest import POLICIES, Quickstart, QuickstartAt
 from tests.faults.recorded import LedgerRead, read_ledger
 from tests.faults.service import Service, environment, free_port
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def base(server_folder: Path) -> Path:

@@ -142,7 +142,7 @@ def _of_acknowledged(ledger: LedgerRead, writes: Sequence[Write]) -> list[str]:
     """What was acknowledged is there exactly once, where it was said to be, with the same bytes."""
     found = []
     times_there = Counter(entry.subject for entry in ledger.entries)
-    given = Counter()
+    given: Counter[int] = Counter()
     for write in writes:
         if write.answer is None:
             continue
@@ -179,7 +179,9 @@ def _of_requests(ledger: LedgerRead, writes: Sequence[Write]) -> list[str]:
     """
     found = []
     owners = Counter(i for w in ledger.written for i in range(w.index, w.index + w.count))
-    found += [f"{e.index} has {owners[e.index]} owners" for e in ledger.entries if owners[e.index] != 1]
+    found += [
+        f"{e.index} has {owners[e.index]} owners" for e in ledger.entries if owners[e.index] != 1
+    ]
     recorded = {written.key_sha256: written for written in ledger.written}
     if len(recorded) != len(ledger.written):
         found.append("an Idempotency-Key has two records")

@@ -21,7 +21,7 @@ TORTURE = os.environ.get("ASLGATE_TORTURE") == "1"
 DEADLINE_SECONDS = 2.0
 SLACK_SECONDS = 0.75
 
-pytestmark = pytest.mark.timeout(1800 if TORTURE else 120)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800 if TORTURE else 120)]
 
 
 def rounds(short: int) -> range:

@@ -6,6 +6,7 @@ a time-out and a 503 all mean that nothing is known, so the same request goes ou
 same Idempotency-Key.
 """
 
+import contextlib
 import http.client
 import itertools
 import json
@@ -194,10 +195,8 @@ class Writers:
         self, connection: http.client.HTTPConnection, write: Write
     ) -> http.client.HTTPConnection:
         """Send it, and go away without having read: it may be recorded, once."""
-        try:
+        with contextlib.suppress(OSError, http.client.HTTPException):
             self._send(connection, write)
-        except (OSError, http.client.HTTPException):
-            pass
         connection.close()
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
 

@@ -5,7 +5,7 @@ Requests go straight into the application (ASGI); its lifespan is run by hand ar
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -217,11 +217,23 @@ async def client(service: Service) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+@pytest.fixture(scope="session")
+async def one_for_all(postgres: EmbeddedPostgres, seeded_template: str) -> AsyncIterator[Service]:
+    """One such service for the whole session."""
+    async with running(postgres, seeded_template) as started:
+        yield started
+
+
 @pytest.fixture
-def key_with(service: Service) -> Callable[..., Awaitable[str]]:
-    """Make a key with the given roles."""
+async def standing(one_for_all: Service) -> AsyncIterator[Service]:
+    """A service shared by all tests that record nothing, which is seen to after each of them."""
+    size = await one_for_all.size()
+    yield one_for_all
+    assert await one_for_all.size() == size, "a test that records needs a `service` of its own"
 
-    async def make(*roles: str) -> str:
-        return (await service.new_key(*roles)).text
 
-    return make
+@pytest.fixture
+async def reader(standing: Service) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of that service with the bootstrap key."""
+    async with standing.client(BOOTSTRAP_KEY) as client:
+        yield client

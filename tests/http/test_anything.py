@@ -9,6 +9,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from app.http.bodies import BODIES
 from app.policy.version import PolicyVersion
@@ -29,7 +30,8 @@ PATHS = [
 def field_names() -> list[str]:
     """Every field that a body of ours has anywhere, so that a random document gets further in."""
     names = set[str]()
-    for kind in (*BODIES.values(), PolicyVersion):
+    kinds: list[type[BaseModel]] = [*BODIES.values(), PolicyVersion]
+    for kind in kinds:
         schema = kind.model_json_schema()
         for part in (schema, *schema.get("$defs", {}).values()):
             names |= part.get("properties", {}).keys()
@@ -123,8 +125,9 @@ def blocking(postgres: EmbeddedPostgres, seeded_template: str) -> Iterator[Block
     service.close()
 
 
+LATER_VERSION = document() | {"version": "9.0", "effective": "2031-01-01"}
 EXAMPLES = settings(
-    max_examples=400,
+    max_examples=300,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     print_blob=True,
@@ -157,11 +160,15 @@ def test_a_good_body_that_was_spoilt_is_recorded_whole_or_not_at_all(
 
 
 @EXAMPLES
-@given(body=documents)
+@given(
+    field=st.sampled_from(
+        ["levels", "roles", "domains", "lines", "thresholds", "standards", "confidence"]
+    ),
+    body=documents,
+)
 def test_whatever_stands_in_a_good_policy_it_is_recorded_or_refused(
-    blocking: Blocking, body: Any
+    blocking: Blocking, field: str, body: Any
 ) -> None:
-    good = document() | {"version": "9.0", "effective": "2031-01-01"}
-    for field in ("levels", "roles", "domains", "lines", "thresholds", "standards", "confidence"):
-        answer = blocking.post(f"/v1/policies/{POLICY}/versions", good | {field: body})
-        assert answer.status_code in (400, 422), answer.text
+    answer = blocking.post(f"/v1/policies/{POLICY}/versions", LATER_VERSION | {field: body})
+
+    assert answer.status_code in (201, 400, 409, 422), answer.text

@@ -351,13 +351,13 @@ ROWS = [
 
 
 @pytest.fixture
-async def unharmed(service: Service, client: httpx.AsyncClient) -> AsyncIterator[None]:
+async def unharmed(standing: Service, reader: httpx.AsyncClient) -> AsyncIterator[None]:
     """What must hold after every row: nothing was written, and the service answers as before."""
-    size = await service.size()
-    before = await client.post("/v1/simulations", json=QUESTION | {"at": RELEASE})
+    size = await standing.size()
+    before = await reader.post("/v1/simulations", json=QUESTION | {"at": RELEASE})
     yield
-    assert await service.size() == size
-    after = await client.post("/v1/simulations", json=QUESTION | {"at": RELEASE})
+    assert await standing.size() == size
+    after = await reader.post("/v1/simulations", json=QUESTION | {"at": RELEASE})
     assert (after.status_code, after.content) == (200, before.content)
 
 
@@ -366,11 +366,11 @@ def faults(answer: httpx.Response) -> list[tuple[str, str]]:
 
 
 @pytest.mark.usefixtures("unharmed")
-async def test_documents_that_do_not_say_what_they_must(client: httpx.AsyncClient) -> None:
+async def test_documents_that_do_not_say_what_they_must(reader: httpx.AsyncClient) -> None:
     """Every row of the table, one after the other, in one service that must outlive them all."""
     said = {}
     for row in ROWS:
-        answer = await client.post(row.path, content=json.dumps(row.body), headers=AS_JSON)
+        answer = await reader.post(row.path, content=json.dumps(row.body), headers=AS_JSON)
         assert problem(answer) == (422, "invalid-document"), row.what
         assert all(fault["message"] for fault in answer.json()["errors"])
         said[row.what] = sorted(faults(answer))
@@ -410,11 +410,11 @@ UNREADABLE = {
 
 
 @pytest.mark.usefixtures("unharmed")
-async def test_bytes_that_two_readers_could_read_differently(client: httpx.AsyncClient) -> None:
+async def test_bytes_that_two_readers_could_read_differently(reader: httpx.AsyncClient) -> None:
     said = {}
     for path in (*GOOD, "/v1/simulations", VERSIONS):
         for what, (body, _) in UNREADABLE.items():
-            answer = await client.post(path, content=body, headers=AS_JSON)
+            answer = await reader.post(path, content=body, headers=AS_JSON)
             assert problem(answer) == (400, "undecodable-document"), (what, path)
             said[what] = answer.json()["errors"][0]["code"]
 
@@ -456,11 +456,11 @@ YAML: dict[str, tuple[str | bytes, str]] = {
 
 
 @pytest.mark.usefixtures("unharmed")
-async def test_yaml_that_explodes_or_can_be_read_in_two_ways(client: httpx.AsyncClient) -> None:
+async def test_yaml_that_explodes_or_can_be_read_in_two_ways(reader: httpx.AsyncClient) -> None:
     said = {}
     for what, (text, _) in YAML.items():
         begun = time.monotonic()
-        answer = await post_yaml(client, text)
+        answer = await post_yaml(reader, text)
         assert time.monotonic() - begun < 2, what
         assert problem(answer) == (400, "undecodable-document"), what
         first = answer.json()["errors"][0]
@@ -494,10 +494,10 @@ POLICY_FAULTS = {
 
 
 @pytest.mark.usefixtures("unharmed")
-async def test_policies_that_do_not_say_what_they_must(client: httpx.AsyncClient) -> None:
+async def test_policies_that_do_not_say_what_they_must(reader: httpx.AsyncClient) -> None:
     """Each with its pointer, and with the line and the column in the author's text."""
     for what, (text, pointer) in POLICY_FAULTS.items():
-        answer = await post_yaml(client, text)
+        answer = await post_yaml(reader, text)
         assert problem(answer) == (422, "invalid-document"), what
         said = answer.json()["errors"]
         assert pointer in [fault["pointer"] for fault in said], (what, said)
@@ -506,14 +506,14 @@ async def test_policies_that_do_not_say_what_they_must(client: httpx.AsyncClient
 
 
 @pytest.mark.usefixtures("unharmed")
-async def test_all_faults_of_a_policy_are_told_at_once(client: httpx.AsyncClient) -> None:
+async def test_all_faults_of_a_policy_are_told_at_once(reader: httpx.AsyncClient) -> None:
     text = (
         A_VERSION.replace("publisher: Anthropic", "author: x")
         .replace("confidence: 0.95", "confidence: high")
         .replace(f"effective: {NEW}", "effective: soon")
     )
 
-    answer = await post_yaml(client, text)
+    answer = await post_yaml(reader, text)
 
     pointers = {fault["pointer"] for fault in answer.json()["errors"]}
     assert {"/author", "/publisher", "/confidence", "/effective"} <= pointers
@@ -521,7 +521,7 @@ async def test_all_faults_of_a_policy_are_told_at_once(client: httpx.AsyncClient
 
 @pytest.mark.usefixtures("unharmed")
 async def test_large_bodies_are_refused_before_they_are_read_to_their_end(
-    client: httpx.AsyncClient,
+    reader: httpx.AsyncClient,
 ) -> None:
     """50 MB, announced and unannounced; a megabyte of faults; YAML beyond its own limit."""
     sent = 0
@@ -532,9 +532,9 @@ async def test_large_bodies_are_refused_before_they_are_read_to_their_end(
             sent += 65536
             yield b"x" * 65536
 
-    announced = await client.post("/v1/models", content=b"x" * 50_000_000, headers=AS_JSON)
-    unannounced = await client.post("/v1/models", content=chunks(), headers=AS_JSON)
-    yaml = await post_yaml(client, b"# x\n" * 70_000)
+    announced = await reader.post("/v1/models", content=b"x" * 50_000_000, headers=AS_JSON)
+    unannounced = await reader.post("/v1/models", content=chunks(), headers=AS_JSON)
+    yaml = await post_yaml(reader, b"# x\n" * 70_000)
 
     assert problem(announced) == (413, "document-too-large")
     assert problem(unannounced) == (413, "document-too-large")
@@ -545,14 +545,14 @@ async def test_large_bodies_are_refused_before_they_are_read_to_their_end(
 @pytest.mark.usefixtures("unharmed")
 @pytest.mark.parametrize("item", ["1", "{}", "[]", '"x"'])
 async def test_a_megabyte_of_faults_costs_little_and_tells_little(
-    client: httpx.AsyncClient, item: str
+    reader: httpx.AsyncClient, item: str
 ) -> None:
     """Half a million faults would take ten seconds to say, in which nobody else is served."""
     count = 1_000_000 // (len(item) + 1)
     body = json.dumps(ASSESSMENT | {"results": "R"}).replace('"R"', f"[{','.join([item] * count)}]")
     begun = time.monotonic()
 
-    answer = await client.post("/v1/assessments", content=body, headers=AS_JSON)
+    answer = await reader.post("/v1/assessments", content=body, headers=AS_JSON)
 
     assert time.monotonic() - begun < 4
     assert problem(answer) == (422, "invalid-document")
@@ -560,10 +560,10 @@ async def test_a_megabyte_of_faults_costs_little_and_tells_little(
 
 
 @pytest.mark.usefixtures("unharmed")
-async def test_only_so_many_faults_are_listed(client: httpx.AsyncClient) -> None:
+async def test_only_so_many_faults_are_listed(reader: httpx.AsyncClient) -> None:
     body = MODEL | {f"field-{i}": 1 for i in range(1000)}
 
-    answer = await client.post("/v1/models", json=body)
+    answer = await reader.post("/v1/models", json=body)
 
     assert len(answer.json()["errors"]) == 101
     assert faults(answer)[-1] == ("", "more-faults")

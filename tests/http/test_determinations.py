@@ -46,7 +46,8 @@ def codes(answer: httpx.Response) -> list[str]:
 async def id_of_assessment(client: httpx.AsyncClient, model: str = OPUS) -> str:
     answer = await client.post("/v1/simulations", json=asked(model) | {"on_top_of_record": True})
     ids = [e["id"] for e in answer.json()["provenance"]["evidence"]]
-    return next(id for id in ids if id.startswith("asm_"))
+    found: str = next(id for id in ids if id.startswith("asm_"))
+    return found
 
 
 # --- unknown names -----------------------------------------------------------------------------
@@ -122,15 +123,15 @@ async def test_enforced_anything_else_is_a_403_with_the_determination_inside(
 
 @pytest.mark.parametrize("more", [{"at": RELEASE}, {"known_at": 3}])
 async def test_an_enforced_answer_is_about_now(
-    service: Service, client: httpx.AsyncClient, more: Json
+    standing: Service, reader: httpx.AsyncClient, more: Json
 ) -> None:
     """An allow of the past must not open a gate of today."""
-    size = await service.size()
+    size = await standing.size()
 
-    answer = await client.post(f"{DETERMINATIONS}?enforce=true", json=asked(**more))
+    answer = await reader.post(f"{DETERMINATIONS}?enforce=true", json=asked(**more))
 
     assert problem(answer) == (422, "invalid-parameter")
-    assert await service.size() == size
+    assert await standing.size() == size
 
 
 @pytest.mark.parametrize(
@@ -138,14 +139,14 @@ async def test_an_enforced_answer_is_about_now(
     ["enforced=true", "enforce=maybe", "enforce=", "enforce=true&enforce=false", "ENFORCE=true"],
 )
 async def test_a_misspelt_enforce_is_refused_and_never_passed_over(
-    service: Service, client: httpx.AsyncClient, query: str
+    standing: Service, reader: httpx.AsyncClient, query: str
 ) -> None:
-    size = await service.size()
+    size = await standing.size()
 
-    answer = await client.post(f"{DETERMINATIONS}?{query}", json=asked("no@1"))
+    answer = await reader.post(f"{DETERMINATIONS}?{query}", json=asked("no@1"))
 
     assert problem(answer) == (422, "invalid-parameter")
-    assert await service.size() == size
+    assert await standing.size() == size
 
 
 async def test_accepting_conditions_does_not_let_a_denial_pass(client: httpx.AsyncClient) -> None:
@@ -188,13 +189,13 @@ def timeless(determination: Json) -> Json:
 
 
 async def test_the_future_is_refused_with_a_pointer_to_each(
-    service: Service, client: httpx.AsyncClient
+    standing: Service, reader: httpx.AsyncClient
 ) -> None:
-    size = await service.size()
-    future = {"at": "2900-01-01T00:00:00Z", "known_at": size + 1}
+    size = await standing.size()
+    future: Json = {"at": "2900-01-01T00:00:00Z", "known_at": size + 1}
 
-    one = await client.post(DETERMINATIONS, json=asked(**future))
-    many = await client.post(
+    one = await reader.post(DETERMINATIONS, json=asked(**future))
+    many = await reader.post(
         BATCH, json={"determinations": [asked(), asked(**future), asked(known_at=-1)]}
     )
 
@@ -205,7 +206,7 @@ async def test_the_future_is_refused_with_a_pointer_to_each(
         "/determinations/1/known_at",
         "/determinations/2/known_at",
     ]
-    assert await service.size() == size
+    assert await standing.size() == size
 
 
 # --- idempotency -------------------------------------------------------------------------------
@@ -289,10 +290,10 @@ async def test_a_key_is_for_one_request_of_one_caller(
 
 
 @pytest.mark.parametrize("word", ["", "x" * 256, "a\tb", "ü"])
-async def test_an_unusable_key_is_refused(client: httpx.AsyncClient, word: str) -> None:
+async def test_an_unusable_key_is_refused(reader: httpx.AsyncClient, word: str) -> None:
     headers = httpx.Headers([(b"Idempotency-Key", word.encode("latin-1"))])
 
-    answer = await client.post(DETERMINATIONS, json=asked(), headers=headers)
+    answer = await reader.post(DETERMINATIONS, json=asked(), headers=headers)
 
     assert problem(answer) == (422, "invalid-parameter")
 
@@ -392,12 +393,12 @@ async def test_a_batch_is_answered_in_its_order_in_one_commit(
 
 
 async def test_a_batch_with_one_bad_question_records_nothing(
-    service: Service, client: httpx.AsyncClient
+    standing: Service, reader: httpx.AsyncClient
 ) -> None:
-    size = await service.size()
+    size = await standing.size()
     questions = [asked(), {"model": OPUS}, asked(model="UPPER@1")]
 
-    answer = await client.post(BATCH, json={"determinations": questions})
+    answer = await reader.post(BATCH, json={"determinations": questions})
 
     assert problem(answer) == (422, "invalid-document")
     assert [e["pointer"] for e in answer.json()["errors"]] == [
@@ -405,7 +406,7 @@ async def test_a_batch_with_one_bad_question_records_nothing(
         "/determinations/1/policy",
         "/determinations/2/model",
     ]
-    assert await service.size() == size
+    assert await standing.size() == size
 
 
 async def test_a_thousand_unknown_names_are_a_thousand_denials(
@@ -427,15 +428,15 @@ async def test_a_thousand_unknown_names_are_a_thousand_denials(
 
 @pytest.mark.parametrize("count", [0, 1001])
 async def test_a_batch_holds_one_to_a_thousand(
-    service: Service, client: httpx.AsyncClient, count: int
+    standing: Service, reader: httpx.AsyncClient, count: int
 ) -> None:
-    size = await service.size()
+    size = await standing.size()
 
-    answer = await client.post(BATCH, json={"determinations": [asked()] * count})
+    answer = await reader.post(BATCH, json={"determinations": [asked()] * count})
 
     assert problem(answer) == (422, "invalid-document")
     assert [e["pointer"] for e in answer.json()["errors"]] == ["/determinations"]
-    assert await service.size() == size
+    assert await standing.size() == size
 
 
 # --- list and latest ---------------------------------------------------------------------------
@@ -509,9 +510,9 @@ def cursor(text: str) -> str:
     ],
 )
 async def test_a_list_is_refused_for_parameters_that_mean_nothing(
-    client: httpx.AsyncClient, params: dict[str, str]
+    reader: httpx.AsyncClient, params: dict[str, str]
 ) -> None:
-    answer = await client.get(DETERMINATIONS, params=params)
+    answer = await reader.get(DETERMINATIONS, params=params)
 
     assert problem(answer) == (422, "invalid-parameter")
     assert answer.json()["parameter"] == next(iter(params))
@@ -578,12 +579,12 @@ async def test_a_withdrawal_changes_the_next_answer_and_says_why_but_no_old_one(
 
 
 async def test_an_assessment_can_be_superseded_only_by_another_one_of_its_model(
-    client: httpx.AsyncClient,
+    reader: httpx.AsyncClient,
 ) -> None:
-    id, of_sonnet = await id_of_assessment(client), await id_of_assessment(client, SONNET)
+    id, of_sonnet = await id_of_assessment(reader), await id_of_assessment(reader, SONNET)
     for wrong in (id, of_sonnet, f"asm_{'0' * 32}"):
         body = {"reason": "redone", "kind": "superseded", "superseded_by": wrong}
-        answer = await client.post(f"/v1/assessments/{id}/withdrawal", json=body)
+        answer = await reader.post(f"/v1/assessments/{id}/withdrawal", json=body)
         assert problem(answer) == (422, "invalid-document")
         assert answer.json()["errors"][0]["pointer"] == "/superseded_by"
 

@@ -8,9 +8,9 @@ from tests.http.conftest import Service
 from tests.http.published import OPUS, asked, problem
 
 
-async def test_it_is_alive_and_ready(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/healthz")).json() == {"status": "ok"}
-    assert (await client.get("/readyz")).json() == {"status": "ready"}
+async def test_it_is_alive_and_ready(reader: httpx.AsyncClient) -> None:
+    assert (await reader.get("/healthz")).json() == {"status": "ok"}
+    assert (await reader.get("/readyz")).json() == {"status": "ready"}
 
 
 async def test_it_is_not_ready_where_the_database_is_at_another_migration(
@@ -75,11 +75,11 @@ async def test_metrics_can_be_read_and_count_by_route_never_by_path(
     [("abc-123._", True), ("a b", False), ("x" * 65, False), ("é", False), ("a\tb", False)],
 )
 async def test_a_request_id_is_kept_where_it_is_a_plain_word(
-    client: httpx.AsyncClient, given: str, kept: bool
+    reader: httpx.AsyncClient, given: str, kept: bool
 ) -> None:
     headers = httpx.Headers([(b"X-Request-Id", given.encode())])
 
-    answer = await client.get("/healthz", headers=headers)
+    answer = await reader.get("/healthz", headers=headers)
 
     assert (answer.headers["X-Request-Id"] == given) is kept
     assert answer.headers["X-Request-Id"].isascii()

@@ -13,8 +13,8 @@ NAMED = "lab/group/model.v2@2025-01"
     "path",
     ["/", "/v1", "/v1/", "/v2/models", "/v1/policies", "/v1/determination", "/v1/nothing/at/all"],
 )
-async def test_an_unknown_path_is_a_problem(client: httpx.AsyncClient, path: str) -> None:
-    assert problem(await client.get(path)) == (404, "no-such-path")
+async def test_an_unknown_path_is_a_problem(reader: httpx.AsyncClient, path: str) -> None:
+    assert problem(await reader.get(path)) == (404, "no-such-path")
 
 
 @pytest.mark.parametrize(
@@ -28,9 +28,9 @@ async def test_an_unknown_path_is_a_problem(client: httpx.AsyncClient, path: str
     ],
 )
 async def test_a_wrong_method_is_told_the_right_ones(
-    client: httpx.AsyncClient, method: str, path: str, allowed: str
+    reader: httpx.AsyncClient, method: str, path: str, allowed: str
 ) -> None:
-    answer = await client.request(method, path)
+    answer = await reader.request(method, path)
 
     assert problem(answer) == (405, "method-not-allowed")
     assert answer.headers["Allow"] == allowed
@@ -41,15 +41,15 @@ async def test_a_wrong_method_is_told_the_right_ones(
     [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "json"],
 )
 async def test_a_body_of_another_type_is_refused(
-    service: Service, client: httpx.AsyncClient, media_type: str | None
+    standing: Service, reader: httpx.AsyncClient, media_type: str | None
 ) -> None:
-    size = await service.size()
+    size = await standing.size()
     headers = {} if media_type is None else {"Content-Type": media_type}
 
     for path in ("/v1/models", f"/v1/policies/{POLICY}/versions", "/v1/simulations"):
-        answer = await client.post(path, content=b'{"model": "m@1"}', headers=headers)
+        answer = await reader.post(path, content=b'{"model": "m@1"}', headers=headers)
         assert problem(answer) == (415, "unsupported-media-type")
-    assert await service.size() == size
+    assert await standing.size() == size
 
 
 async def test_a_media_type_may_have_parameters_and_capitals(client: httpx.AsyncClient) -> None:
@@ -108,9 +108,9 @@ async def test_a_name_that_looks_like_a_route_is_only_a_name(
         f"{OPUS}%2Fdetermination",
     ],
 )
-async def test_another_spelling_of_a_name_names_nothing(service: Service, tail: str) -> None:
+async def test_another_spelling_of_a_name_names_nothing(standing: Service, tail: str) -> None:
     """Two spellings of one name would be two ways past a check; and nothing redirects."""
-    answer = await service.get_as_written(f"/v1/models/{tail}")
+    answer = await standing.get_as_written(f"/v1/models/{tail}")
 
     assert answer.status_code in (404, 422)
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -134,9 +134,9 @@ async def test_another_spelling_of_a_name_names_nothing(service: Service, tail: 
         "/v1/determinations?model=%E2%80%AE",
     ],
 )
-async def test_what_no_name_holds_is_refused(service: Service, path: str) -> None:
+async def test_what_no_name_holds_is_refused(standing: Service, path: str) -> None:
     """Postgres cannot even be asked for a name with U+0000 in it."""
-    answer = await service.get_as_written(path)
+    answer = await standing.get_as_written(path)
 
     # The router's own patterns end at a line, so that a name of two is nowhere.
     assert problem(answer) in [(422, "invalid-parameter"), (404, "no-such-path")]
@@ -144,8 +144,8 @@ async def test_what_no_name_holds_is_refused(service: Service, path: str) -> Non
         assert value.isprintable()
 
 
-async def test_a_very_long_name_is_only_unknown(client: httpx.AsyncClient) -> None:
-    assert problem(await client.get(f"/v1/models/{'a' * 20_000}@1")) == (404, "not-found")
+async def test_a_very_long_name_is_only_unknown(reader: httpx.AsyncClient) -> None:
+    assert problem(await reader.get(f"/v1/models/{'a' * 20_000}@1")) == (404, "not-found")
 
 
 @pytest.mark.parametrize("kind", ["assessments", "safeguards", "sign-offs", "withdrawals"])

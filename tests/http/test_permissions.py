@@ -58,7 +58,7 @@ async def test_every_operation_for_every_role(service: Service) -> None:
     assert GOLDEN.read_text() == text
 
 
-async def test_every_operation_but_the_open_ones_needs_a_key(service: Service) -> None:
+async def test_every_operation_but_the_open_ones_needs_a_key(standing: Service) -> None:
     """Wrong keys, keys of other schemes, and none: one answer, which names the scheme."""
     for given in (
         None,
@@ -70,7 +70,7 @@ async def test_every_operation_but_the_open_ones_needs_a_key(service: Service) -
         f"Bearer aslk_{'0' * 32}_{'a' * 43}",
         "Bearer \xff\x00",
     ):
-        async with service.client(None) as client:
+        async with standing.client(None) as client:
             for method, path in operations():
                 headers = [] if given is None else [(b"Authorization", given.encode("latin-1"))]
                 answer = await client.request(method, filled(path), headers=headers)
@@ -81,8 +81,8 @@ async def test_every_operation_but_the_open_ones_needs_a_key(service: Service) -
                     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-async def test_the_schemes_name_may_be_written_in_any_case(service: Service) -> None:
-    async with service.client(None) as client:
+async def test_the_schemes_name_may_be_written_in_any_case(standing: Service) -> None:
+    async with standing.client(None) as client:
         headers = {"Authorization": f"bearer {BOOTSTRAP_KEY}"}
         answer = await client.get(f"/v1/models/{OPUS}", headers=headers)
 
@@ -129,9 +129,9 @@ async def test_several_roles_may_what_any_of_them_may(service: Service) -> None:
 
 
 @pytest.mark.parametrize("body", [b"not json", b'{"model": NaN}', b"x" * 2000])
-async def test_a_body_is_not_read_for_who_may_not_send_it(service: Service, body: bytes) -> None:
+async def test_a_body_is_not_read_for_who_may_not_send_it(standing: Service, body: bytes) -> None:
     """What is wrong with it is nobody's business who has no key."""
-    async with service.client(None) as client:
+    async with standing.client(None) as client:
         answer = await client.post("/v1/determinations", content=body)
 
     assert problem(answer) == (401, "unauthenticated")
@@ -147,7 +147,7 @@ async def test_the_actor_of_a_record_is_the_key_that_made_it(service: Service) -
     assert answer.json()["provenance"]["actor"] == key.credential.id
 
 
-async def test_no_answer_of_the_service_holds_a_key(client: httpx.AsyncClient) -> None:
+async def test_no_answer_of_the_service_holds_a_key(reader: httpx.AsyncClient) -> None:
     for path in ("/v1/nothing", f"/v1/models/{BOOTSTRAP_KEY}x@1", "/metrics"):
-        answer = await client.get(path, headers={"X-Request-Id": "a b"})
+        answer = await reader.get(path, headers={"X-Request-Id": "a b"})
         assert BOOTSTRAP_KEY not in answer.text.replace(path.rpartition("/")[2], "")

@@ -21,29 +21,29 @@ def document(label: str = "2.2") -> Json:
 
 
 async def test_the_same_version_again_gives_the_same_answer(
-    service: Service, client: httpx.AsyncClient
+    standing: Service, reader: httpx.AsyncClient
 ) -> None:
-    first = await client.get(f"{PATH}/2.2")
-    size = await service.size()
+    first = await reader.get(f"{PATH}/2.2")
+    size = await standing.size()
 
-    again = await send_policy(client, "2.2")
+    again = await send_policy(reader, "2.2")
 
     assert (again.status_code, again.content) == (201, first.content)
     assert again.headers["Idempotency-Replayed"] == "true"
     assert again.headers["Location"] == f"{PATH}/2.2"
-    assert await service.size() == size
+    assert await standing.size() == size
 
 
 async def test_yaml_and_json_of_one_document_are_one_version(
-    service: Service, client: httpx.AsyncClient
+    standing: Service, reader: httpx.AsyncClient
 ) -> None:
-    size = await service.size()
+    size = await standing.size()
 
-    answer = await client.post(PATH, json=document())
+    answer = await reader.post(PATH, json=document())
 
     assert answer.status_code == 201, answer.text
-    assert answer.json()["digest"] == (await client.get(f"{PATH}/2.2")).json()["digest"]
-    assert await service.size() == size
+    assert answer.json()["digest"] == (await reader.get(f"{PATH}/2.2")).json()["digest"]
+    assert await standing.size() == size
 
 
 @pytest.mark.parametrize(
@@ -54,15 +54,15 @@ async def test_yaml_and_json_of_one_document_are_one_version(
     ],
 )
 async def test_a_label_or_a_date_is_used_once(
-    service: Service, client: httpx.AsyncClient, change: Json, said: str
+    standing: Service, reader: httpx.AsyncClient, change: Json, said: str
 ) -> None:
-    size = await service.size()
+    size = await standing.size()
 
-    answer = await client.post(PATH, json=document() | change)
+    answer = await reader.post(PATH, json=document() | change)
 
     assert problem(answer) == (409, "already-recorded")
     assert said in answer.json()["detail"]
-    assert await service.size() == size
+    assert await standing.size() == size
 
 
 async def test_a_later_version_ends_the_one_before(client: httpx.AsyncClient) -> None:
@@ -78,15 +78,15 @@ async def test_a_later_version_ends_the_one_before(client: httpx.AsyncClient) ->
 
 
 async def test_a_document_is_recorded_under_the_policy_that_it_names(
-    service: Service, client: httpx.AsyncClient
+    standing: Service, reader: httpx.AsyncClient
 ) -> None:
-    size = await service.size()
+    size = await standing.size()
 
-    answer = await client.post("/v1/policies/other/versions", json=document())
+    answer = await reader.post("/v1/policies/other/versions", json=document())
 
     assert problem(answer) == (422, "invalid-document")
     assert [e["pointer"] for e in answer.json()["errors"]] == ["/policy"]
-    assert await service.size() == size
+    assert await standing.size() == size
 
 
 async def test_one_version_recorded_by_many_at_once_is_recorded_once(
@@ -110,16 +110,16 @@ async def test_two_bodies_of_one_label_at_once_record_one(
     assert await empty.size() == 1
 
 
-async def test_there_is_none_of_an_unknown_name(client: httpx.AsyncClient) -> None:
+async def test_there_is_none_of_an_unknown_name(reader: httpx.AsyncClient) -> None:
     for path in ("/v1/policies/other", f"{PATH}/9.9", "/v1/policies/other/versions/2.2"):
-        assert problem(await client.get(path)) == (404, "not-found")
+        assert problem(await reader.get(path)) == (404, "not-found")
 
 
 @pytest.mark.parametrize(
     "at", ["", "2025-05-14", "2025-05-14T00:00:00", "now", "2025-13-01T00:00:00Z"]
 )
-async def test_an_instant_has_a_date_a_time_and_a_zone(client: httpx.AsyncClient, at: str) -> None:
-    answer = await client.get(f"/v1/policies/{POLICY}", params={"at": at})
+async def test_an_instant_has_a_date_a_time_and_a_zone(reader: httpx.AsyncClient, at: str) -> None:
+    answer = await reader.get(f"/v1/policies/{POLICY}", params={"at": at})
 
     assert problem(answer) == (422, "invalid-parameter")
     assert answer.json()["parameter"] == "at"

@@ -22,18 +22,18 @@ SIMULATIONS = "/v1/simulations"
 
 
 async def test_a_simulation_records_nothing_and_says_so(
-    service: Service, client: httpx.AsyncClient
+    standing: Service, reader: httpx.AsyncClient
 ) -> None:
-    size = await service.size()
+    size = await standing.size()
 
-    answer = await client.post(SIMULATIONS, json=asked(at=RELEASE) | {"on_top_of_record": True})
+    answer = await reader.post(SIMULATIONS, json=asked(at=RELEASE) | {"on_top_of_record": True})
 
     assert answer.status_code == 200
     said = answer.json()
     assert (said["recorded"], said["decision"], said["level"]) == (False, "allow", "ASL-3")
     assert not said.keys() & {"id", "ledger"}
-    assert await service.size() == size
-    assert (await client.get("/v1/determinations")).json()["determinations"] == []
+    assert await standing.size() == size
+    assert (await reader.get("/v1/determinations")).json()["determinations"] == []
 
 
 async def test_it_says_what_a_determination_would(client: httpx.AsyncClient) -> None:
@@ -49,13 +49,13 @@ async def test_it_says_what_a_determination_would(client: httpx.AsyncClient) -> 
 
 
 async def test_without_the_record_only_the_given_evidence_counts(
-    client: httpx.AsyncClient,
+    reader: httpx.AsyncClient,
 ) -> None:
     bodies = json.loads(EVIDENCE[OPUS].read_text())
     given = {kind: bodies[kind] for kind in ("assessments", "safeguards", "sign_offs")}
 
-    nothing = await client.post(SIMULATIONS, json=asked(at=RELEASE))
-    everything = await client.post(SIMULATIONS, json=asked(at=RELEASE) | {"evidence": given})
+    nothing = await reader.post(SIMULATIONS, json=asked(at=RELEASE))
+    everything = await reader.post(SIMULATIONS, json=asked(at=RELEASE) | {"evidence": given})
 
     assert nothing.json()["decision"] == "deny"
     assert nothing.json()["provenance"]["evidence"] == []
@@ -63,34 +63,34 @@ async def test_without_the_record_only_the_given_evidence_counts(
     assert len(everything.json()["provenance"]["evidence"]) == sum(map(len, given.values()))
 
 
-async def test_a_model_that_is_not_registered_can_be_described(client: httpx.AsyncClient) -> None:
+async def test_a_model_that_is_not_registered_can_be_described(reader: httpx.AsyncClient) -> None:
     described = asked("not-yet@1", at=RELEASE) | {"developer": "anthropic"}
 
-    unknown = await client.post(SIMULATIONS, json=asked("not-yet@1", at=RELEASE))
-    known = await client.post(SIMULATIONS, json=described)
+    unknown = await reader.post(SIMULATIONS, json=asked("not-yet@1", at=RELEASE))
+    known = await reader.post(SIMULATIONS, json=described)
 
     assert [r["code"] for r in unknown.json()["reasons"]] == ["model.unknown"]
     assert "model.unknown" not in [r["code"] for r in known.json()["reasons"]]
 
 
 async def test_any_recorded_version_can_be_asked_whether_in_force_or_not(
-    client: httpx.AsyncClient,
+    reader: httpx.AsyncClient,
 ) -> None:
     said = {}
     for version in ("2.0", "2.2"):
-        answer = await client.post(SIMULATIONS, json=asked(at=RELEASE) | {"version": version})
+        answer = await reader.post(SIMULATIONS, json=asked(at=RELEASE) | {"version": version})
         provenance = answer.json()["provenance"]
         said[version] = provenance["policy"]["version"]
         thresholds = {t["id"] for t in answer.json()["thresholds"]}
         assert ("CBRN-3" in thresholds) is (version == "2.2")
-    missing = await client.post(SIMULATIONS, json=asked() | {"version": "9.9"})
+    missing = await reader.post(SIMULATIONS, json=asked() | {"version": "9.9"})
 
     assert said == {"2.0": "2.0", "2.2": "2.2"}
     assert problem(missing) == (404, "not-found")
 
 
-async def test_the_future_may_be_simulated(client: httpx.AsyncClient) -> None:
-    answer = await client.post(SIMULATIONS, json=asked(at="2090-01-01T00:00:00Z"))
+async def test_the_future_may_be_simulated(reader: httpx.AsyncClient) -> None:
+    answer = await reader.post(SIMULATIONS, json=asked(at="2090-01-01T00:00:00Z"))
 
     assert answer.status_code == 200
     assert answer.json()["provenance"]["at"] == "2090-01-01T00:00:00Z"
@@ -124,10 +124,10 @@ async def test_what_was_just_recorded_is_seen_at_once(empty_client: httpx.AsyncC
 
 
 @pytest.mark.parametrize("kind", ["assessments", "safeguards", "sign_offs"])
-async def test_evidence_on_another_model_is_refused(client: httpx.AsyncClient, kind: str) -> None:
+async def test_evidence_on_another_model_is_refused(reader: httpx.AsyncClient, kind: str) -> None:
     bodies = json.loads(EVIDENCE[SONNET].read_text())[kind]
 
-    answer = await client.post(SIMULATIONS, json=asked() | {"evidence": {kind: bodies}})
+    answer = await reader.post(SIMULATIONS, json=asked() | {"evidence": {kind: bodies}})
 
     assert problem(answer) == (422, "invalid-document")
     assert [e["pointer"] for e in answer.json()["errors"]] == [

@@ -98,9 +98,9 @@ async def test_opus_4_needs_asl_3_as_a_precaution_and_sonnet_4_does_not(
     ],
 )
 async def test_the_version_in_force_at_an_instant(
-    client: httpx.AsyncClient, at: str, version: str | None
+    reader: httpx.AsyncClient, at: str, version: str | None
 ) -> None:
-    answer = await client.get(f"/v1/policies/{POLICY}", params={"at": at})
+    answer = await reader.get(f"/v1/policies/{POLICY}", params={"at": at})
 
     if version is None:
         assert answer.status_code == 404
@@ -109,8 +109,8 @@ async def test_the_version_in_force_at_an_instant(
         assert answer.json()["version"] == version
 
 
-async def test_the_version_in_force_now_is_the_last(client: httpx.AsyncClient) -> None:
-    answer = (await client.get(f"/v1/policies/{POLICY}")).json()
+async def test_the_version_in_force_now_is_the_last(reader: httpx.AsyncClient) -> None:
+    answer = (await reader.get(f"/v1/policies/{POLICY}")).json()
 
     assert (answer["version"], answer["in_force"]["until"]) == ("2.2", None)
 
@@ -135,9 +135,9 @@ async def test_what_is_recorded_can_be_verified_with_sha256_alone(
 
 
 async def test_a_policys_digest_is_that_of_the_document_inside_the_answer(
-    client: httpx.AsyncClient,
+    reader: httpx.AsyncClient,
 ) -> None:
-    answer = await client.get(f"/v1/policies/{POLICY}/versions/2.2")
+    answer = await reader.get(f"/v1/policies/{POLICY}/versions/2.2")
 
     document = answer.content.partition(b',"document":')[2][:-1]
     assert answer.json()["digest"] == f"sha256:{hashlib.sha256(document).hexdigest()}"
@@ -194,15 +194,15 @@ async def test_determinations_are_never_stored_by_caches(client: httpx.AsyncClie
         assert answer.headers["Cache-Control"] == "no-store"
 
 
-async def test_the_schema_of_the_policy_language_can_be_read(client: httpx.AsyncClient) -> None:
-    schema = (await client.get("/v1/schemas/policy")).json()
+async def test_the_schema_of_the_policy_language_can_be_read(reader: httpx.AsyncClient) -> None:
+    schema = (await reader.get("/v1/schemas/policy")).json()
 
     assert "thresholds" in schema["properties"]
 
 
-async def test_the_check_of_answers_against_the_contract_can_fail(service: Service) -> None:
+async def test_the_check_of_answers_against_the_contract_can_fail(standing: Service) -> None:
     """Every other test here rests on it: a wrong body and an undocumented status are noticed."""
-    documented = Documented.of(service.app)
+    documented = Documented.of(standing.app)
     request = httpx.Request("GET", f"http://aslgate.test/v1/models/{OPUS}")
     wrong_body = httpx.Response(200, json={"model": OPUS}, request=request)
     wrong_status = httpx.Response(418, request=request)

@@ -21,6 +21,7 @@ from app.assessment.assessment import Assessment, ModelVersion, Result
 from app.assessment.evidence import Evidence, Recorded
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
+from app.canonical import canonical_json, digest
 from app.determination.decide import Question, decide
 from app.determination.record import Determination
 from app.parsing import parse
