@@ -5,9 +5,9 @@ The field names are the language's own (docs/policies.md). A version is data onl
 """
 
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from app.policy.conditions import Condition
 from app.vocabulary import (
@@ -25,6 +25,18 @@ from app.vocabulary import (
 )
 
 Level = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}$")]
+T = TypeVar("T")
+
+
+def _in_order(named: dict[str, T]) -> dict[str, T]:
+    """*named* in the order of its names, which is that of the recorded bytes.
+
+    Two texts that differ in the order of their keys have one digest, so all must be read alike.
+    """
+    return dict(sorted(named.items()))
+
+
+ByName = Annotated[dict[Slug, T], Field(min_length=1), AfterValidator(_in_order)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -63,7 +75,7 @@ class Part(Document):
 class StandardCriterion(Part):
     """One thing that a standard asks for; met when it, or each of its parts, is reported met."""
 
-    parts: Annotated[dict[Slug, Part], Field(min_length=1)] | None = None
+    parts: ByName[Part] | None = None
 
 
 class Consequence(Document):
@@ -90,7 +102,7 @@ class Standard(Document):
     title: Line
     clause: Line
     level: Level | None = None
-    criteria: Annotated[dict[Slug, StandardCriterion], Field(min_length=1)] | None = None
+    criteria: ByName[StandardCriterion] | None = None
     undefined: Flag = False
     attested_by: tuple[Slug, ...] = ()
     """For an undefined standard: the roles who must each have said, as `stated_by`, that it is met."""
@@ -250,11 +262,11 @@ class PolicyVersion(Document):
     applies_to: Scope
     levels: Annotated[tuple[Level, ...], Field(min_length=1)] | None = None
     confidence: Number
-    roles: Annotated[dict[Slug, Line], Field(min_length=1)]
-    domains: Annotated[dict[Slug, Domain], Field(min_length=1)]
-    standards: Annotated[dict[Slug, Standard], Field(min_length=1)]
+    roles: ByName[Line]
+    domains: ByName[Domain]
+    standards: ByName[Standard]
     baseline: Baseline | None = None
-    lines: dict[Slug, EvaluationLine] = {}
-    thresholds: Annotated[dict[Name, Threshold], Field(min_length=1)]
+    lines: Annotated[dict[Slug, EvaluationLine], AfterValidator(_in_order)] = {}
+    thresholds: Annotated[dict[Name, Threshold], Field(min_length=1), AfterValidator(_in_order)]
     reassess: Reassess | None = None
-    actions: Annotated[dict[Slug, Action], Field(min_length=1)]
+    actions: ByName[Action]

@@ -7,6 +7,7 @@ never answered.
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import (
     AsyncIterator,
@@ -52,6 +53,8 @@ from app.vocabulary import TEXT
 
 TRUSTED_SECONDS: Final = 0.5
 """How long a key that was revoked may still open: on every replica, and no longer."""
+
+_log: Final = logging.getLogger("aslgate.store")
 
 RETRY_SECONDS: Final = 0.5
 """How often a database that was not there at the start is looked for again."""
@@ -207,6 +210,10 @@ class Store:
                 self._not_open = unavailable.message
             except (LedgerFault, UnfitServer, UnusableAddress, keys.UnusableKey) as fault:
                 self._not_open = str(fault)
+            except Exception as error:  # noqa: BLE001 - said and logged, and tried again
+                # Whatever it is, nobody else tries again: the service would never become ready.
+                _log.exception("the database cannot be opened")
+                self._not_open = f"the database cannot be opened ({type(error).__name__})"
 
     async def close(self) -> None:
         """Record what waits, and let all connections go."""

@@ -28,51 +28,54 @@ def database_url() -> Iterator[str]:
 
 
 @contextmanager
-def served(port: int, database_url: str) -> Iterator["subprocess.Popen[str]"]:
-    process = subprocess.Popen(
-        [PROGRAM, "serve", f"--port={port}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(ASLGATE_DATABASE_URL=database_url, ASLGATE_BOOTSTRAP_KEY=KEY),
-    )
+def served(port: int, database_url: str, output: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    with output.open("wb") as out:
+        process = subprocess.Popen(
+            [PROGRAM, "serve", f"--port={port}"],
+            stdout=out,
+            stderr=out,
+            env=environment(ASLGATE_DATABASE_URL=database_url, ASLGATE_BOOTSTRAP_KEY=KEY),
+        )
     try:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
-def readiness(port: int, wanted: int) -> str:
+def readiness(port: int, wanted: int, output: Path) -> str:
     """What `/readyz` says once it answers with that status."""
     status, said = 0, ""
     deadline = time.monotonic() + 20
     while status != wanted:
-        assert time.monotonic() < deadline, (status, said)
+        assert time.monotonic() < deadline, (status, said, output.read_text())
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         try:
             connection.request("GET", "/readyz")
             response = connection.getresponse()
             status, said = response.status, response.read().decode()
         except OSError:
-            time.sleep(0.05)
+            pass
         finally:
             connection.close()
+        time.sleep(0.05)
     return said
 
 
-def test_a_server_by_url_is_ready_once_it_is_migrated(cli: Cli, database_url: str) -> None:
+def test_a_server_by_url_is_ready_once_it_is_migrated(
+    cli: Cli, database_url: str, tmp_path: Path
+) -> None:
     """Before, the service runs, says what is missing, and picks the migration up by itself."""
-    port = free_port()
-    with served(port, database_url) as process:
-        assert "aslgate migrate" in readiness(port, 503)
+    port, output = free_port(), tmp_path / "output"
+    with served(port, database_url, output) as process:
+        assert "aslgate migrate" in readiness(port, 503, output)
 
         migrated = cli("migrate", f"--database-url={database_url}")
         again = cli("migrate", "--json", ASLGATE_DATABASE_URL=database_url)
 
         assert (migrated.code, migrated.out) == (0, "the database is at 0001\n")
         assert json.loads(again.out) == {"revision": "0001"}
-        assert "ready" in readiness(port, 200)
+        assert "ready" in readiness(port, 200, output)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 128 + 15
 

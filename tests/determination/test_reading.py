@@ -203,6 +203,12 @@ def test_a_ruling_out_needs_all_of_its_roles() -> None:
     assert status(assessed(1, {"T": "ruled-out"}, by=["ceo"])) == "not_ruled_out"
 
 
+def test_a_finding_on_another_policy_s_threshold_of_that_name_is_not_read() -> None:
+    finding = {"policy": "q", "threshold": "T", "outcome": "ruled-out", "reason": "r"}
+
+    assert status(assessed(1, findings=[finding | {"by": ["ceo", "rso"]}])) == "not_ruled_out"
+
+
 def test_a_finding_counts_from_its_instant() -> None:
     ruled_out, reached = assessed(5, {"T": "ruled-out"}), assessed(5, {"T": "reached"})
 
@@ -376,6 +382,13 @@ def test_time_has_elapsed_at_its_last_instant() -> None:
     assert due(when, assessed(1), assessed(11), at=10) == "yes"
 
 
+def test_valid_until_foresees_that_a_reassessment_falls_due() -> None:
+    when = {"elapsed": {"at_least": "P9D"} | SINCE}
+    found = answer(policy(reassess={"clause": "c", "when": when}), assessed(1), at=9)
+
+    assert found.valid_until == day(10)
+
+
 def test_growth_counts_since_the_newest_assessment() -> None:
     when = {"compute_ratio": {"at_least": "4"} | SINCE}
 
@@ -436,12 +449,14 @@ def test_a_fact_is_held_against_its_bound(fact: Json, flop: int | None, found: s
 
 def test_a_weaker_threshold_speaks_for_a_stronger_one() -> None:
     stronger = threshold(ruled_out={"any": [RULED_OUT, {"threshold_ruled_out": "T"}]})
-    version = policy(thresholds={"T": threshold(), "U": stronger})
+    both = {"any": [{"finding": "reached"}, {"line": "up", "zone": "rule_in"}]}
+    version = policy(thresholds={"T": threshold(reached=both), "U": stronger})
 
     def of_u(*items: Assessment) -> str:
         return answer(version, *items).thresholds[1].status
 
     assert of_u(assessed(1, {"T": "ruled-out"})) == "ruled_out"
+    assert of_u(assessed(1, {"T": "ruled-out"}), measured(1, "6")) == "not_ruled_out"
     assert of_u(assessed(1, {"T": "not-ruled-out"})) == "not_ruled_out"
     assert of_u(assessed(1, {"T": "ruled-out"}), assessed(2, {"U": "inconclusive"})) != "ruled_out"
     assert of_u(assessed(1, {"T": "ruled-out"}), assessed(2, {"T": "reached"})) != "ruled_out"
@@ -645,7 +660,7 @@ def test_standards_that_all_stand_for_one_another_are_read_once_each() -> None:
                                             for w in weaker)]}
         )  # fmt: skip
     version = policy(standards=standards, thresholds=thresholds)
-    begun = time.perf_counter()
+    begun = time.process_time()
     answer(version, reported(1, standard=names[-1]), assessed(1, {"T": "ruled-out"}))
 
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2

@@ -43,7 +43,10 @@ LAST = 12
 MODEL = "m@1"
 POLICY = "p"
 ROLES = ("ceo", "rso", "board")
-ACTIONS = ("deploy", "train")
+ACTIONS = ("train", "deploy")
+# Weakest first, and not in the order of the alphabet, in which recorded bytes have them.
+STANDARDS = ("s3", "s1", "s4", "s2")
+THRESHOLDS = ("T2", "T1", "T3")
 
 law = settings(
     max_examples=1000,
@@ -214,7 +217,7 @@ def _standard(draw: Draw, position: int, levels: Sequence[str]) -> Json:
         standard["criteria"] = one_of(draw, shapes)
     if not likely(draw, 3):
         standard["review"] = one_of(draw, _DURATIONS)
-    if subsumed := _some(draw, [f"s{i}" for i in range(position)]):
+    if subsumed := _some(draw, STANDARDS[:position]):
         standard["subsumes"] = subsumed
     return standard
 
@@ -229,12 +232,12 @@ def policies(draw: Draw) -> PolicyVersion:
     """A valid policy version: small, and of any shape that the language allows."""
     levels = one_of(draw, (["L1", "L2", "L3"], []))
     lines = {f"l{i}": _line(draw) for i in range(one_of(draw, (0, 1, 1, 2)))}
-    standards = {f"s{i}": _standard(draw, i, levels) for i in range(draw(st.integers(1, 4)))}
+    standards = {STANDARDS[i]: _standard(draw, i, levels) for i in range(draw(st.integers(1, 4)))}
     reassess = one_of(draw, (False, True, True))
     thresholds: Json = {}
     for i in range(draw(st.integers(1, 3))):
         weaker = list(thresholds)
-        thresholds[f"T{i}"] = {
+        thresholds[THRESHOLDS[i]] = {
             "domain": "bio",
             "statement": "s",
             "clause": "c",

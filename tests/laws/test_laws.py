@@ -43,6 +43,8 @@ from tests.laws.situations import (
 
 ROOT = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.timeout(600)
+
 
 # --- 1, 2 and 7: totality, determinism, replay -------------------------------------------------
 

@@ -101,6 +101,24 @@ def test_another_meaning_is_another_version(one: str, other: str) -> None:
     assert policy_digest(changed) != policy_digest(read_policy(text.encode(), "yaml"))
 
 
+def reordered(value: Any) -> Any:
+    """The tree with the keys of every mapping in the opposite order."""
+    if isinstance(value, dict):
+        return {key: reordered(value[key]) for key in reversed(value)}
+    return [reordered(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_order_of_keys_means_nothing(path: Path) -> None:
+    """An answer lists thresholds and standards in the order of the version that was read."""
+    tree = as_json(yaml.load(path.read_text(), Loader=yaml.BaseLoader))
+    versions = [read_policy(json.dumps(t).encode(), "json") for t in (tree, reordered(tree))]
+    versions.append(recorded_policy(canonical_policy(versions[0])))
+
+    assert len({policy_digest(version) for version in versions}) == 1
+    assert len({version.model_dump_json() for version in versions}) == 1
+
+
 def test_the_label_2_10_stays_2_10() -> None:
     text = (HERE / "valid.yaml").read_text().replace('version: "2"\ntitle', "version: 2.10\ntitle")
 
