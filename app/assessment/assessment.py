@@ -158,8 +158,8 @@ class Assessment(Document):
     effective_compute_ratio: Number | None = None
     """Effective compute as a multiple of the last comprehensively assessed model's."""
     sources: tuple[SourceDocument, ...] = ()
-    results: tuple[Result, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    results: Annotated[tuple[Result, ...], Field(max_length=500)] = ()
+    findings: Annotated[tuple[Finding, ...], Field(max_length=200)] = ()
 
     @field_validator("effective_compute_ratio")
     @classmethod

@@ -31,6 +31,11 @@ class Evidence:
     safeguards: tuple[Recorded[SafeguardReport], ...] = ()
     sign_offs: tuple[Recorded[SignOff], ...] = field(default=())
 
+    @property
+    def count(self) -> int:
+        """How many pieces there are."""
+        return len(self.assessments) + len(self.safeguards) + len(self.sign_offs)
+
     def names(self) -> Iterator[tuple[str, str]]:
         """Id and digest of every piece, in the order of the ids."""
         pieces: list[Recorded[Any]] = [*self.assessments, *self.safeguards, *self.sign_offs]

@@ -70,7 +70,11 @@ def determine(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Ask for a determination and record it. Exit code: 0 allow, 3 deny, others: no answer."""
+    """Ask for a determination and record it.
+
+    With --fail-on-deny the exit code is 0 for allow and 3 for deny; others mean that there is no
+    answer. Without it, 0 means only that there is one.
+    """
     if at is not None and fail_on_deny:
         fail("--fail-on-deny is about now; leave out --at", USAGE)
     body = {"model": model, "action": action, "policy": policy} | ({"at": at} if at else {})

@@ -138,6 +138,8 @@ def server(settings: Settings, store: Store, host: str, port: int) -> uvicorn.Se
         host=host,
         port=port,
         http=PromptHttpProtocol,
+        # We speak no WebSocket, and an upgrade would take the connection out of our time limits.
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -90,10 +90,14 @@ def decide(
 
     # (4)
     requirements = _requirements(version, binding)
-    required = _required(version, requirements)
 
     # (5)
-    standards = [_standard(version, read, name, before) for name, before in required.items()]
+    read_standards = [_standard(version, read, name, requirements) for name in requirements]
+    standards = [
+        (answer, reading)
+        for answer, reading in read_standards
+        if reading.truth is Truth.NO or not _stands_under_another(version, answer, requirements)
+    ]
     needed = [s for s, _ in standards if question.action in s.before]
 
     # (6)
@@ -106,7 +110,7 @@ def decide(
     # (7)
     reasons = [
         *_reassessment_reasons(version, due),
-        *(_threshold_reason(version, answer, read) for answer in binding),
+        *(_threshold_reason(version, answer) for answer in binding),
         *(_shortfall(version, s) for s in needed if s.met != "yes"),
         *(
             _unsigned(question.action, i, sign_off)
@@ -120,7 +124,7 @@ def decide(
     turning = [
         *([due] if due is not None else []),
         *(reading for _, readings in answers for reading in readings),
-        *(reading for _, reading in standards),
+        *(reading for _, reading in read_standards),
         *(reading for _, reading in signed),
     ]
     turns = [r.turns for r in turning if r.turns is not None]
@@ -166,12 +170,15 @@ def _threshold(read: Read, name: str) -> tuple[ThresholdAnswer, tuple[Reading, .
         status is Status.NOT_RULED_OUT and threshold.not_ruled_out.means == "binds"
     )
     lines = read.line_answers(threshold)
+    evidence = {line.evidence for line in lines}.union(read.findings_on(name))
+    if status is not Status.NOT_RULED_OUT:
+        evidence = set((reached if status is Status.REACHED else ruled_out).evidence)
     flags = set()
     if reached.truth is Truth.YES and ruled_out.truth is Truth.YES:
         flags.add("contradiction")
     if status is Status.RULED_OUT and basis is Basis.FINDING:
         # A judgement that goes against a line stands, and says so for good.
-        if any(line.load_bearing and line.zone in ("rule_in", "crossed") for line in lines):
+        if any(line.zone in ("rule_in", "crossed") for line in lines):
             flags.add("against_line")
     if status is Status.NOT_RULED_OUT and read.lapsed_ruling_out(name):
         flags.add("ruling_out_does_not_count")
@@ -184,13 +191,14 @@ def _threshold(read: Read, name: str) -> tuple[ThresholdAnswer, tuple[Reading, .
         requires=tuple(requirement.standard for requirement in threshold.requires),
         lines=lines,
         flags=tuple(sorted(flags)),
+        evidence=tuple(sorted(evidence)),
     )
     return answer, (reached, ruled_out)
 
 
 def _basis(settled: Reading) -> Basis:
     """A finding outranks lines: where a judgement was needed, it is what the answer rests on."""
-    return Basis.LINES if settled.rests_on == {"lines"} else Basis.FINDING
+    return Basis.FINDING if "finding" in settled.rests_on else Basis.LINES
 
 
 def _domains_without_threshold(version: PolicyVersion) -> Iterable[ThresholdAnswer]:
@@ -207,20 +215,19 @@ def _domains_without_threshold(version: PolicyVersion) -> Iterable[ThresholdAnsw
                 requires=(),
                 lines=(),
                 flags=(version.domains[name].status,),
+                evidence=(),
             )
 
 
-def _threshold_reason(version: PolicyVersion, answer: ThresholdAnswer, read: Read) -> Reason:
+def _threshold_reason(version: PolicyVersion, answer: ThresholdAnswer) -> Reason:
     threshold: Threshold = version.thresholds[answer.id]
     reached = answer.status == Status.REACHED.value
-    reading = read.reached(answer.id) if reached else read.ruled_out(answer.id)
-    evidence = reading.evidence if reached else frozenset(_evidence_of(answer, read))
     said = "is reached" if reached else _NOT_RULED_OUT[answer.basis or ""]
     return Reason(
         code=f"threshold.{answer.status}",
         pointer=pointer("thresholds", answer.id),
         clause=threshold.clause if reached else threshold.not_ruled_out.clause,
-        evidence=tuple(sorted(evidence)),
+        evidence=answer.evidence,
         blocks=False,
         message=f"`{answer.id}` {said}, so {_list(answer.requires)} {_is(answer.requires)} required"
         if answer.requires
@@ -232,11 +239,6 @@ _NOT_RULED_OUT = {
     Basis.PRECAUTION.value: "is not ruled out and binds as if it were reached",
     Basis.UNASSESSED.value: "was not assessed and binds as if it were reached",
 }
-
-
-def _evidence_of(answer: ThresholdAnswer, read: Read) -> Iterable[str]:
-    yield from (line.evidence for line in answer.lines)
-    yield from read.findings_on(answer.id)
 
 
 def _flags(
@@ -267,32 +269,29 @@ def _requirements(
     return before
 
 
-def _required(version: PolicyVersion, before: Mapping[str, set[str]]) -> dict[str, tuple[str, ...]]:
-    """Each required standard with the actions that it must precede, in the version's order.
+def _stands_under_another(
+    version: PolicyVersion, answer: StandardAnswer, before: Mapping[str, set[str]]
+) -> bool:
+    """Whether a stronger required standard stands for it, before all the same actions.
 
-    One that a stronger required standard stands for, before all the same actions, is not listed:
-    it is met whenever that one is. It still counts for the level.
+    Then it is met whenever that one is, unless it is itself reported not to be, and need not be
+    listed beside it.
     """
-    return {
-        name: tuple(action for action in version.actions if action in before[name])
-        for name in version.standards
-        if name in before
-        and not any(
-            name in version.standards[stronger].subsumes and before[name] <= before[stronger]
-            for stronger in before
-        )
-    }
+    return any(
+        answer.id in version.standards[stronger].subsumes and before[answer.id] <= before[stronger]
+        for stronger in before
+    )
 
 
 def _standard(
-    version: PolicyVersion, read: Read, name: str, before: tuple[str, ...]
+    version: PolicyVersion, read: Read, name: str, before: Mapping[str, set[str]]
 ) -> tuple[StandardAnswer, Reading]:
     reading, missing = read.met(name)
     answer = StandardAnswer(
         id=name,
         level=version.standards[name].level,
         required=True,
-        before=before,
+        before=tuple(action for action in version.actions if action in before[name]),
         met=reading.truth.value,
         missing=missing,
         evidence=tuple(sorted(reading.evidence)),

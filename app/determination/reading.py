@@ -33,7 +33,7 @@ from app.policy.conditions import (
     walk,
 )
 from app.policy.version import PolicyVersion, Standard, Threshold
-from app.vocabulary import Duration, Outcome, Truth, Verb, write_number
+from app.vocabulary import EARLIEST, Duration, Outcome, Truth, Verb, write_number
 
 NEVER = Reading(Truth.UNKNOWN)
 
@@ -44,6 +44,7 @@ class Said:
 
     id: str
     at: datetime
+    kind: str
     finding: Finding
 
 
@@ -78,7 +79,8 @@ class Read:
         for assessment in self._assessments:
             for finding in assessment.item.findings:
                 if finding.policy == self.policy.policy:
-                    said = Said(assessment.id, assessment.item.conducted_at, finding)
+                    item = assessment.item
+                    said = Said(assessment.id, item.conducted_at, item.kind, finding)
                     by_threshold.setdefault(finding.threshold, []).append(said)
         return by_threshold
 
@@ -155,25 +157,52 @@ class Read:
         """A weaker threshold that is ruled out speaks for this one too, unless people found
         otherwise of this one: what was found of it itself outranks what follows from another.
         """
-        said = self._findings.get(threshold or "", [])
+        ruled_out = self.ruled_out(weaker)
+        if ruled_out.truth is not Truth.YES:
+            return NEVER
+        turns = [ruled_out.turns]
+        # What follows from the weaker one falls for all when it is contradicted by any.
+        for name in {weaker, threshold or weaker, *self._follow_from(weaker)}:
+            reached = self.reached(name)
+            against = self._found_against(name)
+            if reached.truth is Truth.YES or any(at <= self.at for at in against):
+                return NEVER
+            turns += [reached.turns, *against]
+        ends = [at for at in turns if at is not None]
+        return Reading(Truth.YES, ruled_out.evidence, min(ends, default=None), ruled_out.rests_on)
+
+    def _found_against(self, name: str) -> list[datetime]:
+        """When people found against the threshold, as far as no later ruling out clears it."""
+        said = self._findings.get(name, [])
         cleared = max(
-            (s.at for s in said if s.at <= self.at and self._clears(s.finding, threshold)),
-            default=None,
+            (s.at for s in said if s.at <= self.at and self._clears(s, name)), default=None
         )
-        against = [
+        return [
             s.at
             for s in said
             if s.finding.outcome in _AGAINST and (cleared is None or s.at >= cleared)
         ]
-        reached, ruled_out = self.reached(weaker), self.ruled_out(weaker)
-        if (
-            any(at <= self.at for at in against)
-            or reached.truth is Truth.YES
-            or ruled_out.truth is not Truth.YES
-        ):
-            return NEVER
-        turns = [at for at in (*against, reached.turns, ruled_out.turns) if at is not None]
-        return Reading(Truth.YES, ruled_out.evidence, min(turns, default=None), ruled_out.rests_on)
+
+    def _follow_from(self, weaker: str) -> set[str]:
+        """The thresholds that the ruling out of *weaker* rules out, also through others."""
+        following: set[str] = set()
+        left = [weaker]
+        while left:
+            for name in self._ruled_out_with.get(left.pop(), ()):
+                if name not in following:
+                    following.add(name)
+                    left.append(name)
+        return following
+
+    @cached_property
+    def _ruled_out_with(self) -> Mapping[str, list[str]]:
+        """By threshold, those whose conditions name its ruling out."""
+        naming: dict[str, list[str]] = {}
+        for name, threshold in self.policy.thresholds.items():
+            for _, leaf in walk(threshold.ruled_out):
+                if isinstance(leaf, ThresholdRuledOut):
+                    naming.setdefault(leaf.threshold_ruled_out, []).append(name)
+        return naming
 
     def _finding(self, leaf: FindingIs, threshold: str | None) -> Reading:
         """A `reached` stands until a later `ruled-out` by the right roles; a `ruled-out` stands
@@ -187,13 +216,18 @@ class Read:
             standing = [
                 s
                 for s in begun
-                if _rules_out_by(s.finding, leaf.by) and (worst is None or s.at > worst)
+                if _rules_out(s, leaf)
+                and (worst is None or s.at > worst)
+                and (leaf.max_age is None or self.at < leaf.max_age.after(s.at))
             ]
             if not standing:
                 return NEVER
-            turns = min((s.at for s in against if s.at > self.at), default=None)
+            ends = [s.at for s in against if s.at > self.at]
+            if leaf.max_age is not None:
+                ends.append(max(leaf.max_age.after(s.at) for s in standing))
+            turns = min(ends, default=None)
             return Reading(Truth.YES, frozenset({standing[-1].id}), turns, _FINDING)
-        cleared = max((s.at for s in begun if self._clears(s.finding, threshold)), default=None)
+        cleared = max((s.at for s in begun if self._clears(s, threshold)), default=None)
         reached = [
             s
             for s in said
@@ -205,11 +239,11 @@ class Read:
         turns = min((s.at for s in reached if s.at > self.at), default=None)
         return Reading(Truth.UNKNOWN, frozenset(), turns)
 
-    def _clears(self, finding: Finding, threshold: str | None) -> bool:
-        """Whether the policy lets this finding rule the threshold out."""
+    def _clears(self, said: Said, threshold: str | None) -> bool:
+        """Whether the policy lets this finding rule the threshold out, however old it is."""
         tree = self.policy.thresholds[threshold or ""].ruled_out
-        return any(
-            _rules_out_by(finding, leaf.by)
+        return said.finding.outcome is Outcome.RULED_OUT and any(
+            _rules_out(said, leaf)
             for _, leaf in walk(tree)
             if isinstance(leaf, FindingIs) and leaf.finding is Outcome.RULED_OUT
         )
@@ -226,8 +260,18 @@ class Read:
         return Reading(Truth.YES, frozenset({id}), turns)
 
     def _begun(self, kind: str) -> list[Recorded[Assessment]]:
+        """The assessments of that kind by now. One that judges nothing under this policy is none:
+        a record without a finding must not put off the next assessment.
+        """
         return [
-            a for a in self._assessments if a.item.kind == kind and a.item.conducted_at <= self.at
+            a
+            for a in self._assessments
+            if a.item.kind == kind
+            and a.item.conducted_at <= self.at
+            and any(
+                finding.policy == self.policy.policy and finding.outcome in _JUDGES
+                for finding in a.item.findings
+            )
         ]
 
     def _elapsed(self, leaf: Elapsed) -> Reading:
@@ -290,15 +334,18 @@ class Read:
         Several of a variant where they are of one time. One that is not relied on replaces none,
         for else a mark on it would take away what counts against.
         """
-        current: dict[str | None, list[Measured]] = {}
-        for measured in self._results.get(line, []):
-            if measured.at > self.at:
-                continue
-            variant = current.setdefault(measured.result.variant, [])
-            if measured.result.load_bearing:
-                variant[:] = [m for m in variant if m.at == measured.at]
-            variant.append(measured)
-        return [measured for variant in current.values() for measured in variant]
+        if line not in self._current:
+            begun = [m for m in self._results.get(line, []) if m.at <= self.at]
+            newest = {m.result.variant: m.at for m in begun if m.result.load_bearing}
+            self._current[line] = [
+                m for m in begun if m.at >= newest.get(m.result.variant, EARLIEST)
+            ]
+        return self._current[line]
+
+    @cached_property
+    def _current(self) -> dict[str, list[Measured]]:
+        """Each line is read once, however many conditions ask for it."""
+        return {}
 
     def _rules_out(self, leaf: LineIn) -> Reading:
         """YES where one fresh result that is relied on lies surely in the zone, and none elsewhere."""
@@ -335,7 +382,9 @@ class Read:
         inside = [m for truth, m in truths if truth is Truth.YES]
         if inside:
             return Reading(Truth.YES, _ids(inside), None, _LINES)
-        unsure = any(truth is Truth.UNKNOWN for truth, _ in truths) or not truths
+        # A plain NO lets "reassessment is not due" permit, so it needs a result that is relied on.
+        relied_on = any(m.result.load_bearing for m in current)
+        unsure = any(truth is Truth.UNKNOWN for truth, _ in truths) or not relied_on
         stricter = {Truth.YES} if unsure else {Truth.YES, Truth.UNKNOWN}
         turns = min(
             (m.at for m in self._to_come(leaf.line) if self._surely_in(m.result, leaf) in stricter),
@@ -375,10 +424,10 @@ class Read:
         result = measured.result
         zone: Zone = "none"
         established = False
+        range_ = result.at_confidence(self.policy.confidence)
         for candidate, bound in (("rule_out", line.rule_out), ("rule_in", line.rule_in)):
             if bound is not None and bound.holds(result.value):
                 zone = "rule_out" if candidate == "rule_out" else "rule_in"
-                range_ = result.at_confidence(self.policy.confidence)
                 established = range_ is not None and all(
                     map(bound.holds, (range_.low, range_.high))
                 )
@@ -392,6 +441,7 @@ class Read:
             unit=line.unit,
             zone=zone,
             established=established,
+            interval=None if range_ is None else ("computed" if range_.ours else "published"),
             load_bearing=result.load_bearing,
             variant=result.variant,
             evidence=measured.id,
@@ -416,22 +466,47 @@ class Read:
     def met(self, name: str) -> tuple[Reading, tuple[str, ...]]:
         """Whether the standard is met, and which of its criteria are not known to be.
 
-        A standard is met too where a stronger one that subsumes it is.
+        A standard is met too where a stronger one that subsumes it is, by reports that are newer
+        than any that it is not met itself.
         """
-        if name not in self._read_met:
-            own, missing = self._criteria_met(name, self.policy.standards[name])
+        return self._met_since(name, None)
+
+    def _met_since(self, name: str, after: datetime | None) -> tuple[Reading, tuple[str, ...]]:
+        key = name, after
+        if key not in self._read_met:
+            own, missing = self._criteria_met(name, self.policy.standards[name], after)
+            unmet = self._unmet(name)
+            begun = [at for at in unmet if at <= self.at]
+            since = after
+            if own.truth is Truth.NO:
+                since = max(at for at in (*begun, after) if at is not None)
+            to_come = min((at for at in unmet if at > self.at), default=None)
             for stronger in self._stronger.get(name, ()):
-                reading, _ = self.met(stronger)
-                if reading.truth is Truth.YES and own.truth is Truth.YES:
-                    turns = _later(own.turns, reading.turns)
+                reading, _ = self._met_since(stronger, since)
+                if reading.truth is not Truth.YES:
+                    continue
+                ends = [at for at in (reading.turns, to_come) if at is not None]
+                turns = min(ends, default=None)
+                if own.truth is Truth.YES:
+                    turns = _later(own.turns, turns)
                     own = Reading(Truth.YES, own.evidence | reading.evidence, turns)
-                elif reading.truth is Truth.YES:
-                    own, missing = reading, ()
-            self._read_met[name] = own, missing
-        return self._read_met[name]
+                else:
+                    own, missing = Reading(Truth.YES, reading.evidence, turns), ()
+            self._read_met[key] = own, missing
+        return self._read_met[key]
+
+    def _unmet(self, name: str) -> list[datetime]:
+        """From when on the standard, or any of it, was reported not to be met."""
+        return [
+            r.item.valid_from
+            for r in self.evidence.safeguards
+            if not r.item.met and r.item.policy == self.policy.policy and r.item.standard == name
+        ]
 
     @cached_property
-    def _read_met(self) -> dict[str, tuple[Reading, tuple[str, ...]]]:
+    def _read_met(
+        self,
+    ) -> dict[tuple[str, datetime | None], tuple[Reading, tuple[str, ...]]]:
         """Each is read once, however many ways lead to it."""
         return {}
 
@@ -444,17 +519,19 @@ class Read:
                 stronger.setdefault(weaker, []).append(name)
         return stronger
 
-    def _criteria_met(self, name: str, standard: Standard) -> tuple[Reading, tuple[str, ...]]:
+    def _criteria_met(
+        self, name: str, standard: Standard, after: datetime | None
+    ) -> tuple[Reading, tuple[str, ...]]:
         readings: list[tuple[str, Reading]] = []
         for role in standard.attested_by:
             # No text says what would meet it, so each named judge must have said that it is met.
             place = f"judgement:{role}"
-            readings.append((place, self._reported(name, standard, (None,), judge=role)))
+            readings.append((place, self._reported(name, standard, (None,), after, judge=role)))
         for criterion, content in (standard.criteria or {}).items():
             for part in content.parts or (None,):
                 place = criterion if part is None else f"{criterion}/{part}"
                 covering = (None, criterion) if part is None else (None, criterion, place)
-                readings.append((place, self._reported(name, standard, covering)))
+                readings.append((place, self._reported(name, standard, covering, after)))
         missing = tuple(place for place, reading in readings if reading.truth is not Truth.YES)
         truths = {reading.truth for _, reading in readings}
         evidence = frozenset[str]().union(*(reading.evidence for _, reading in readings))
@@ -470,6 +547,7 @@ class Read:
         name: str,
         standard: Standard,
         covering: Iterable[str | None],
+        after: datetime | None,
         judge: str | None = None,
     ) -> Reading:
         """Met where a report that covers it has begun, has not lapsed, and is newer than any
@@ -490,6 +568,7 @@ class Read:
             if report.met
             and at <= self.at < _lapse(report, standard.review)
             and (last_unmet is None or at > last_unmet[0])
+            and (after is None or at > after)
             and (judge is None or report.stated_by == judge)
         ]
         if counting:
@@ -517,12 +596,19 @@ class Read:
 _AGAINST = frozenset({Outcome.INCONCLUSIVE, Outcome.NOT_RULED_OUT, Outcome.REACHED})
 """`bounded-by` and `carried-over` neither permit nor count against until a policy gives them use."""
 
+_JUDGES = _AGAINST | {Outcome.RULED_OUT}
+
 _FINDING = frozenset({"finding"})
 _LINES = frozenset({"lines"})
 
 
-def _rules_out_by(finding: Finding, roles: Iterable[str]) -> bool:
-    return finding.outcome is Outcome.RULED_OUT and set(roles) <= set(finding.by)
+def _rules_out(said: Said, leaf: FindingIs) -> bool:
+    """Whether it is a ruling out by those roles, in an assessment of that kind."""
+    return (
+        said.finding.outcome is Outcome.RULED_OUT
+        and (leaf.in_assessment is None or said.kind == leaf.in_assessment)
+        and all(role in said.finding.by for role in leaf.by)
+    )
 
 
 def _given(sign_off: SignOff) -> datetime:

@@ -24,8 +24,8 @@ Zone = Literal["rule_out", "middle", "rule_in", "crossed", "none"]
 class StandardAnswer(Document):
     """A required standard: whether it is met, and what is missing.
 
-    `before`: the actions that it must precede. `required` is false where a stronger required
-    standard stands for it.
+    `before`: the actions that it must precede. `required` is always true: a standard that is not
+    required is not listed.
     """
 
     id: str
@@ -42,6 +42,7 @@ class LineAnswer(Document):
 
     `zone` is that of the value itself, `crossed` where the line has only a rule-out zone and the
     value is beyond it. `established`: the whole range at the policy's confidence lies in that zone.
+    `interval`: whether that range was published or computed by this service; `null`: there is none.
     """
 
     line: str
@@ -49,6 +50,7 @@ class LineAnswer(Document):
     unit: str
     zone: Zone
     established: bool
+    interval: Literal["published", "computed"] | None
     load_bearing: bool
     variant: str | None
     evidence: str
@@ -67,6 +69,8 @@ class ThresholdAnswer(Document):
     requires: tuple[str, ...]
     lines: tuple[LineAnswer, ...]
     flags: tuple[str, ...]
+    evidence: tuple[str, ...]
+    """What the status rests on; where it is `not_ruled_out`, all that was found or measured."""
 
 
 class Reason(Document):

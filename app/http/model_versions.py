@@ -14,6 +14,7 @@ from app.http.bodies import body_of, recorded_response, takes, unchanged
 from app.http.callers import Reading, Recording, needs
 from app.http.documents import RecordedDetermination, RecordedModelVersion, answers
 from app.http.permissions import Permission
+from app.operations.determine import has_moved
 from app.operations.record_evidence import register_model
 from app.vocabulary import read_instant
 
@@ -49,13 +50,17 @@ async def read_latest_determination(
 ) -> Response:
     """The determination that speaks for the latest instant.
 
-    `Determination-Expired` says when it stopped holding, where time has passed its `valid_until`.
+    `Determination-Expired` says when it stopped holding, where time has passed its `valid_until`;
+    `Determination-Superseded: true` that the policy or the evidence has moved since.
     """
     found = await context.store.latest_determination(model, action, policy)
     if found is None:
         raise NotFound("determination", f"{action} of {model}")
     response = recorded_response(found, status=200)
-    valid_until = orjson.loads(found.document)["valid_until"]
+    document = orjson.loads(found.document)
+    if await has_moved(context, document):
+        response.headers["Determination-Superseded"] = "true"
+    valid_until = document["valid_until"]
     if valid_until is not None and read_instant(valid_until) <= context.now:
         response.headers["Determination-Expired"] = valid_until
     return response

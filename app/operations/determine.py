@@ -1,9 +1,10 @@
 """Determine: decide on what is recorded, and record the answer before it is given."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Final
 
 import orjson
 
@@ -26,6 +27,9 @@ from app.policy.timeline import PolicyInForce, in_force_at
 from app.storage.ledger import Appended, DeterminationRow, Draft, Moment, Stale
 from app.storage.store import Snapshot, model_stream, policy_stream
 from app.vocabulary import Document, Instant, Integer, ModelRef, Slug, read_instant
+
+MOST_EVIDENCE_NAMED: Final = 100_000
+"""How many pieces of evidence all answers of a request may name together: some ten megabytes."""
 
 
 class Asked(Document):
@@ -64,28 +68,42 @@ async def determine(
     no longer answers, `Unavailable` where it cannot be recorded now.
     """
     await _refuse_the_future(context, asked, listed_under)
-    for _ in range(ATTEMPTS):
-        decided = await _decide_all(context, asked)
-        try:
-            appended = await context.store.ledger.append(
-                [_draft(context, one) for one in decided],
-                actor=context.actor,
-                rests_on={
-                    stream: version
-                    for one in decided
-                    if one.asked.known_at is None
-                    for stream, version in one.snapshot.streams.items()
-                },
-                touches=(),
-                key=context.key,
-            )
-        except Stale as stale:
-            context.store.forget(stale.moved)
-            continue
+    moving: frozenset[str] = frozenset()
+    for _ in range(1 + ATTEMPTS):
+        # Once it had to be decided anew, new evidence waits until it is.
+        async with context.store.gates.held(moving):
+            try:
+                appended = await _decide_and_record(context, asked, listed_under)
+            except Stale as stale:
+                moving |= stale.moved
+                context.store.forget(stale.moved)
+                continue
         if appended.replayed:
             await _refuse_superseded(context, appended)
         return appended
     raise Unavailable("contention", "the evidence is moving; ask again")
+
+
+async def _decide_and_record(
+    context: Context, asked: Sequence[Asked], listed_under: str | None
+) -> Appended:
+    decided = await _decide_all(context, asked)
+    if sum(one.snapshot.evidence.count for one in decided) > MOST_EVIDENCE_NAMED:
+        message = f"these rest on more than {MOST_EVIDENCE_NAMED} pieces of evidence; ask for fewer"
+        place = "" if listed_under is None else pointer(listed_under)
+        raise InvalidDocument((Fault(place, "too-large", message),))
+    return await context.store.ledger.append(
+        [_draft(context, one) for one in decided],
+        actor=context.actor,
+        rests_on={
+            stream: version
+            for one in decided
+            if one.asked.known_at is None
+            for stream, version in one.snapshot.streams.items()
+        },
+        touches=(),
+        key=context.key,
+    )
 
 
 async def _refuse_the_future(
@@ -184,18 +202,20 @@ async def _refuse_superseded(context: Context, appended: Appended) -> None:
     """An old allow never comes back unmarked: it lapses, and falls with what it rested on."""
     for record in appended.records:
         document = orjson.loads(record.document)
-        provenance = document["provenance"]
         if document["valid_until"] and read_instant(document["valid_until"]) <= context.now:
             lapsed = f"it held until {document['valid_until']}"
             raise DeterminationSuperseded(record.subject, lapsed)
-        if provenance["known_at"] != record.position.index:
+        if document["provenance"]["known_at"] != record.position.index:
             # It was asked for as of an earlier ledger size, and the past does not move.
             continue
-        streams = (
-            model_stream(document["model"]),
-            policy_stream(provenance["policy"]["name"]),
-        )
-        versions = await context.store.streams(streams)
-        if any(version > provenance["known_at"] for version in versions.values()):
+        if await has_moved(context, document):
             moved = "the policy or the evidence has moved since"
             raise DeterminationSuperseded(record.subject, moved)
+
+
+async def has_moved(context: Context, document: Mapping[str, Any]) -> bool:
+    """Whether the policy, or the evidence on the model, is not what the determination saw."""
+    provenance = document["provenance"]
+    streams = (model_stream(document["model"]), policy_stream(provenance["policy"]["name"]))
+    versions = await context.store.streams(streams)
+    return any(version > provenance["known_at"] for version in versions.values())

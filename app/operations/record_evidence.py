@@ -6,6 +6,8 @@ unknown is said at once, each with its pointer.
 """
 
 from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Final
 
 from pydantic import BaseModel
 
@@ -16,8 +18,18 @@ from app.canonical import canonical_json
 from app.decoding import pointer
 from app.errors import AlreadyRecorded, Fault, InvalidDocument, NotFound, Unavailable
 from app.ledger.entry import Kind
-from app.operations.context import ATTEMPTS, Context, new_id
-from app.policy.version import PolicyVersion
+from app.operations.context import (
+    ATTEMPTS,
+    NO_VERSION,
+    Context,
+    new_id,
+    refuse_reused_key,
+)
+from app.operations.names import (
+    unknown_in_assessment,
+    unknown_in_report,
+    unknown_in_sign_off,
+)
 from app.storage.ledger import (
     Appended,
     Draft,
@@ -27,10 +39,10 @@ from app.storage.ledger import (
     Stale,
     WithdrawalRow,
 )
-from app.storage.store import Known, model_stream
+from app.storage.store import model_stream
 
-_NEVER = -1
-"""A stream version that no stream has."""
+CLOCK_SLACK: Final = timedelta(minutes=1)
+"""How far a client's clock may be ahead of ours."""
 
 
 async def register_model(context: Context, model: ModelVersion) -> tuple[Recorded, bool]:
@@ -44,6 +56,7 @@ async def register_model(context: Context, model: ModelVersion) -> tuple[Recorde
         known = await context.store.known_model(model.model)
         if known.recorded is not None:
             if known.recorded.document == document:
+                await refuse_reused_key(context)
                 return known.recorded, True
             message = "with another body; a changed model is another version"
             raise AlreadyRecorded("model", model.model, message)
@@ -74,41 +87,18 @@ async def register_model(context: Context, model: ModelVersion) -> tuple[Recorde
 
 async def record_assessment(context: Context, assessment: Assessment) -> Appended:
     """Record *assessment*. Raises `InvalidDocument` naming everything in it that is unknown."""
+    at = assessment.conducted_at
     known = await context.store.known(f.policy for f in assessment.findings)
-    faults = [
-        Fault(
-            pointer("results", i, "line"),
-            "unknown-line",
-            f"no recorded policy version has a line `{result.line}`",
-        )
-        for i, result in enumerate(assessment.results)
-        if not known.has_line(result.line)
-    ]
+    faults = _in_the_future(context, "conducted_at", at)
+    faults += unknown_in_assessment(
+        assessment, lambda policy: known.named_at(policy, at, context.now), known.lines
+    )
     for i, finding in enumerate(assessment.findings):
-        place = ("findings", i)
-        faults += _unknown_policy(known, finding.policy, place)
-        faults += _unknown(
-            known,
-            finding.policy,
-            "threshold",
-            finding.threshold,
-            lambda version: version.thresholds,
-            (*place, "threshold"),
-        )
-        for j, role in enumerate(finding.by):
-            faults += _unknown(
-                known,
-                finding.policy,
-                "role",
-                role,
-                lambda version: version.roles,
-                (*place, "by", j),
-            )
         if finding.bounded_by is not None:
             bounding = await context.store.known_model(finding.bounded_by)
             if bounding.recorded is None:
-                place_of_model = pointer(*place, "bounded_by")
-                faults.append(_unknown_model(place_of_model, finding.bounded_by))
+                place = pointer("findings", i, "bounded_by")
+                faults.append(_unknown_model(place, finding.bounded_by))
     return await _record(
         context,
         Kind.ASSESSMENT,
@@ -116,33 +106,15 @@ async def record_assessment(context: Context, assessment: Assessment) -> Appende
         assessment,
         assessment.model,
         faults,
-        lambda id: EvidenceRow(
-            id, Kind.ASSESSMENT.value, assessment.model, None, assessment.conducted_at
-        ),
+        lambda id: EvidenceRow(id, Kind.ASSESSMENT.value, assessment.model, None, at),
     )
 
 
 async def record_safeguard(context: Context, report: SafeguardReport) -> Appended:
     """Record *report*. Raises `InvalidDocument` naming everything in it that is unknown."""
     known = await context.store.known([report.policy])
-    faults = _unknown_policy(known, report.policy, ())
-    faults += _unknown(
-        known,
-        report.policy,
-        "standard",
-        report.standard,
-        lambda version: version.standards,
-        ("standard",),
-    )
-    if not faults and report.criterion is not None:
-        faults += _unknown(
-            known,
-            report.policy,
-            "criterion",
-            report.criterion,
-            lambda version: _criteria(version, report.standard),
-            ("criterion",),
-        )
+    since = report.valid_from
+    faults = unknown_in_report(report, lambda policy: known.named_at(policy, since, context.now))
     return await _record(
         context,
         Kind.SAFEGUARD,
@@ -150,9 +122,7 @@ async def record_safeguard(context: Context, report: SafeguardReport) -> Appende
         report,
         report.model,
         faults,
-        lambda id: EvidenceRow(
-            id, Kind.SAFEGUARD.value, report.model, report.policy, report.valid_from
-        ),
+        lambda id: EvidenceRow(id, Kind.SAFEGUARD.value, report.model, report.policy, since),
     )
 
 
@@ -164,12 +134,10 @@ async def record_sign_off(context: Context, sign_off: SignOff) -> Appended:
     given_at = sign_off.given_at or context.now
     given = sign_off.model_copy(update={"given_at": given_at})
     known = await context.store.known([sign_off.policy])
-    faults = _unknown_policy(known, sign_off.policy, ())
-    for name, value, names in (
-        ("action", sign_off.action, lambda version: version.actions),
-        ("role", sign_off.role, lambda version: version.roles),
-    ):
-        faults += _unknown(known, sign_off.policy, name, value, names, (name,))
+    faults = _in_the_future(context, "given_at", given_at)
+    faults += unknown_in_sign_off(
+        given, lambda policy: known.named_at(policy, given_at, context.now)
+    )
     return await _record(
         context,
         Kind.SIGN_OFF,
@@ -218,7 +186,7 @@ async def withdraw_assessment(context: Context, id: str, withdrawal: Withdrawal)
                 ],
                 actor=context.actor,
                 # Only a replay of its own key may answer for one that was withdrawn before.
-                rests_on={stream: _NEVER if known.withdrawn else known.stream},
+                rests_on={stream: NO_VERSION if known.withdrawn else known.stream},
                 touches=(stream,),
                 key=context.key,
             )
@@ -248,11 +216,13 @@ async def _record(
         raise InvalidDocument(tuple(faults))
     id = new_id(prefix)
     document = canonical_json({"id": id, **body.model_dump(mode="json")})
+    stream = model_stream(model)
+    await context.store.gates.passed(stream)
     return await context.store.ledger.append(
         [Draft(kind, id, row(id), lambda _: document)],
         actor=context.actor,
         rests_on={},
-        touches=(model_stream(model),),
+        touches=(stream,),
         key=context.key,
     )
 
@@ -265,36 +235,8 @@ def _unknown_model(place: str, model: str) -> Fault:
     return Fault(place, "unknown-model", f"model `{model}` is not registered")
 
 
-def _unknown_policy(known: Known, policy: str, place: tuple[str | int, ...]) -> list[Fault]:
-    if known.versions(policy):
+def _in_the_future(context: Context, field: str, at: datetime) -> list[Fault]:
+    """Nobody has assessed or signed tomorrow: only what is in place may have a start to come."""
+    if at <= context.now + CLOCK_SLACK:
         return []
-    message = f"no version of policy `{policy}` is recorded"
-    return [Fault(pointer(*place, "policy"), "unknown-policy", message)]
-
-
-def _unknown(
-    known: Known,
-    policy: str,
-    kind: str,
-    name: str,
-    names: Callable[[PolicyVersion], Iterable[str]],
-    place: tuple[str | int, ...],
-) -> list[Fault]:
-    """A fault unless some recorded version of the policy names *name*; none if it has no version,
-    which is a fault of its own.
-    """
-    versions = known.versions(policy)
-    if not versions or any(name in names(version) for version in versions):
-        return []
-    message = f"no recorded version of `{policy}` names a {kind} `{name}`"
-    return [Fault(pointer(*place), f"unknown-{kind}", message)]
-
-
-def _criteria(version: PolicyVersion, standard: str) -> Iterable[str]:
-    known = version.standards.get(standard)
-    if known is None or known.criteria is None:
-        return
-    for criterion, content in known.criteria.items():
-        yield criterion
-        for part in content.parts or ():
-            yield f"{criterion}/{part}"
+    return [Fault(pointer(field), "in-the-future", "lies in the future")]

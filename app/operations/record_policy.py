@@ -1,12 +1,13 @@
 """Record a policy version, once and for all."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
 from app.canonical import digest
 from app.errors import AlreadyRecorded, Fault, InvalidDocument, Unavailable
 from app.ledger.entry import Kind
-from app.operations.context import ATTEMPTS, Context
+from app.operations.context import ATTEMPTS, Context, refuse_reused_key
 from app.policy.language import canonical_policy, read_policy
 from app.policy.timeline import PolicyInForce
 from app.policy.version import PolicyVersion
@@ -32,7 +33,8 @@ async def record_policy(
     The same version again gives the same answer. Raises `InvalidDocument` with every fault,
     `AlreadyRecorded` where another document has its label or its effective date.
     """
-    version = read_policy(text, media)
+    # A large document takes a while to check, and others must not wait for it.
+    version = await asyncio.to_thread(read_policy, text, media)
     if version.policy != policy:
         message = f"must be `{policy}`, the policy that the path names"
         raise InvalidDocument((Fault("/policy", "other-policy", message),))
@@ -42,6 +44,7 @@ async def record_policy(
         known = await context.store.policies(policy)
         for recorded in known.versions:
             if recorded.digest == identity:
+                await refuse_reused_key(context)
                 return PolicyRecorded(recorded, known.in_force(identity), replayed=True)
             _refuse_a_clash(version, identity, recorded)
         try:

@@ -15,7 +15,13 @@ from app.determination.decide import Question, decide
 from app.determination.record import ENGINE_VERSION, SEMANTICS
 from app.errors import Fault, InvalidDocument, NotFound
 from app.operations.context import Context
+from app.operations.names import (
+    unknown_in_assessment,
+    unknown_in_report,
+    unknown_in_sign_off,
+)
 from app.policy.timeline import PolicyInForce, in_force_at
+from app.policy.version import PolicyVersion
 from app.vocabulary import (
     Document,
     Flag,
@@ -56,8 +62,8 @@ class Simulated(Document):
 async def simulate(context: Context, simulated: Simulated) -> dict[str, Any]:
     """The determination, without an id, a ledger position or a past.
 
-    Raises `InvalidDocument` where evidence speaks of another model, `NotFound` for an unknown
-    `version`.
+    Raises `InvalidDocument` where evidence speaks of another model, or names what the version that
+    answers does not, `NotFound` for an unknown `version`.
     """
     supposed = simulated.evidence
     kinds: tuple[tuple[str, Sequence[Assessment | SafeguardReport | SignOff]], ...] = (
@@ -98,6 +104,7 @@ async def simulate(context: Context, simulated: Simulated) -> dict[str, Any]:
         sign_off if sign_off.given_at else sign_off.model_copy(update={"given_at": at})
         for sign_off in supposed.sign_offs
     )
+    _refuse_unknown_names(simulated, policy)
     evidence = Evidence(
         recorded.assessments + _numbered("assessments", supposed.assessments),
         recorded.safeguards + _numbered("safeguards", supposed.safeguards),
@@ -120,6 +127,38 @@ async def simulate(context: Context, simulated: Simulated) -> dict[str, Any]:
             "at": write_instant(at),
         },
     }
+
+
+def _refuse_unknown_names(simulated: Simulated, policy: PolicyInForce | None) -> None:
+    """What the answering version does not name would be left out in silence."""
+    if policy is None:
+        return
+    version, supposed = policy.version, simulated.evidence
+
+    def versions(name: str) -> list[PolicyVersion]:
+        return [version] if name == version.policy else []
+
+    faults = [
+        *(
+            fault
+            for i, one in enumerate(supposed.assessments)
+            for fault in unknown_in_assessment(
+                one, versions, version.lines, ("evidence", "assessments", i)
+            )
+        ),
+        *(
+            fault
+            for i, report in enumerate(supposed.safeguards)
+            for fault in unknown_in_report(report, versions, ("evidence", "safeguards", i))
+        ),
+        *(
+            fault
+            for i, sign_off in enumerate(supposed.sign_offs)
+            for fault in unknown_in_sign_off(sign_off, versions, ("evidence", "sign_offs", i))
+        ),
+    ]
+    if faults:
+        raise InvalidDocument(tuple(faults))
 
 
 def _numbered(kind: str, items: Sequence[Any]) -> tuple[Recorded[Any], ...]:

@@ -41,10 +41,15 @@ class Polarity(Enum):
 
 
 class FindingIs(Document):
-    """The finding that stands on this threshold has that outcome, made by all of those roles."""
+    """The finding that stands on this threshold has that outcome, made by all of those roles.
+
+    A ruling out may have to come in an assessment of one kind, and be no older than that.
+    """
 
     finding: AnOutcome
     by: tuple[Slug, ...] = ()
+    in_assessment: Slug | None = None
+    max_age: ADuration | None = None
 
 
 class LineIn(Document):

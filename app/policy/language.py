@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from app.canonical import canonical_json, digest
 from app.decoding import decode_json, decode_yaml
-from app.errors import InvalidDocument
+from app.errors import DocumentTooLarge, InvalidDocument
 from app.parsing import parse, place
 from app.policy.lint import lint
 from app.policy.version import PolicyVersion
@@ -29,6 +29,8 @@ def read_policy(text: bytes, media: Literal["yaml", "json"]) -> PolicyVersion:
     where it does not say what a version must, or says what would break a law: all faults at once,
     in the order of the text.
     """
+    if len(text) > MAX_BYTES:
+        raise DocumentTooLarge(MAX_BYTES)
     if media == "yaml":
         decoded = decode_yaml(text)
         value, places, context = decoded.value, decoded.places, TEXT

@@ -6,7 +6,7 @@ nothing that a text leaves silent is guessed.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
 from typing import Final
@@ -14,6 +14,8 @@ from typing import Final
 from app.decoding import pointer
 from app.errors import Fault
 from app.policy.conditions import (
+    AllOf,
+    AnyOf,
     AssessedWithin,
     AtLeast,
     ComputeRatio,
@@ -44,7 +46,7 @@ from app.policy.version import (
     Standard,
     Threshold,
 )
-from app.vocabulary import TWO_SIDED_Z, Truth, Verb
+from app.vocabulary import TWO_SIDED_Z, Outcome, Truth, Verb
 
 Path = tuple[str | int, ...]
 
@@ -70,6 +72,7 @@ def lint(version: PolicyVersion) -> list[Fault]:
 Found = Iterator[tuple[Path, str, str]]
 _UNKNOWN: Final = "unknown-reference"
 _LARGEST_CONDITION: Final = 256
+_MOST_FACTS: Final = 16
 _LONGEST_CHAIN: Final = 16
 """How many standards may stand for one another in a row, and thresholds rule each other out."""
 
@@ -92,12 +95,30 @@ def _roles(version: PolicyVersion, path: Path, names: Sequence[str]) -> Found:
     yield from _once(path, "role", names)
 
 
-def _chain_is_too_long(name: str, below: Callable[[str], Iterable[str]]) -> bool:
-    """Whether more than `_LONGEST_CHAIN` steps lead down from *name*; so it is for a circle too."""
-    reached = {name}
-    for _ in range(_LONGEST_CHAIN + 1):
-        reached = {weaker for one in reached for weaker in below(one)}
-    return bool(reached)
+def _order(edges: Mapping[str, Sequence[str]]) -> tuple[set[str], set[str]]:
+    """The names that lead to themselves, and those from which too many steps lead down.
+
+    A name that leads to a circle is only in the first set, or in neither.
+    """
+    reached = {name: _reach(name, edges) for name in edges}
+    circular = {name for name, below in reached.items() if name in below}
+    depths: dict[str, int] = {}
+    # Whoever reaches fewer stands lower, so the depths below are always there already.
+    for name in sorted(edges, key=lambda one: len(reached[one])):
+        if not circular & ({name} | reached[name]):
+            depths[name] = 1 + max((depths.get(weaker, 0) for weaker in edges[name]), default=-1)
+    return circular, {name for name, depth in depths.items() if depth > _LONGEST_CHAIN}
+
+
+def _reach(name: str, edges: Mapping[str, Sequence[str]]) -> set[str]:
+    reached: set[str] = set()
+    left = [name]
+    while left:
+        for below in edges.get(left.pop(), ()):
+            if below not in reached:
+                reached.add(below)
+                left.append(below)
+    return reached
 
 
 def _head(version: PolicyVersion) -> Found:
@@ -118,6 +139,13 @@ def _levels(version: PolicyVersion) -> Found:
 
 
 def _standards(version: PolicyVersion) -> Found:
+    circular, too_deep = _order({n: s.subsumes for n, s in version.standards.items()})
+    for name in circular:
+        why = "a standard cannot subsume itself, even by others"
+        yield ("standards", name, "subsumes"), "circle", why
+    for name in too_deep:
+        why = f"more than {_LONGEST_CHAIN} standards stand for one another in a row"
+        yield ("standards", name, "subsumes"), "too-deep", why
     for name, standard in version.standards.items():
         path: Path = ("standards", name)
         yield from _content_of(standard, path)
@@ -144,13 +172,6 @@ def _subsumed(version: PolicyVersion, name: str, path: Path) -> Found:
         if len(ranks) == 2 and ranks[0] < ranks[1]:
             why = f"`{weaker}` is of a higher level, so this cannot stand for it"
             yield path, "contradiction", why
-    if name in _below(version, name):
-        yield path, "circle", "a standard cannot subsume itself, even by others"
-    elif _chain_is_too_long(
-        name, lambda one: standards[one].subsumes if one in standards else ()
-    ) and not any(one in _below(version, one) for one in _below(version, name) & set(standards)):
-        why = f"more than {_LONGEST_CHAIN} standards stand for one another in a row"
-        yield path, "too-deep", why
 
 
 def _content_of(standard: Standard, path: Path) -> Found:
@@ -164,18 +185,6 @@ def _content_of(standard: Standard, path: Path) -> Found:
         yield path, "no-criteria", why
     if not standard.undefined and standard.attested_by:
         yield (*path, "attested_by"), "no-effect", "has an effect on an undefined standard only"
-
-
-def _below(version: PolicyVersion, name: str) -> set[str]:
-    """Every standard that *name* subsumes, also through others."""
-    below: set[str] = set()
-    left = list(version.standards[name].subsumes)
-    while left:
-        weaker = left.pop()
-        if weaker not in below:
-            below.add(weaker)
-            left.extend(version.standards[weaker].subsumes if weaker in version.standards else ())
-    return below
 
 
 def _requirements(version: PolicyVersion) -> Found:
@@ -224,6 +233,15 @@ def _closed(bound: Bound) -> bool:
 
 
 def _thresholds(version: PolicyVersion) -> Found:
+    circular, too_deep = _order(
+        {name: _names_ruled_out(threshold) for name, threshold in version.thresholds.items()}
+    )
+    for name in circular:
+        why = "rests on itself: a threshold cannot be ruled out by its own ruling out"
+        yield ("thresholds", name, "ruled_out"), "circle", why
+    for name in too_deep:
+        why = f"more than {_LONGEST_CHAIN} thresholds rule each other out in a row"
+        yield ("thresholds", name, "ruled_out"), "too-deep", why
     for name, threshold in version.thresholds.items():
         path: Path = ("thresholds", name)
         domains = [threshold.domain]
@@ -240,17 +258,35 @@ def _thresholds(version: PolicyVersion) -> Found:
             _size(tree) > _LARGEST_CONDITION for tree in (threshold.reached, threshold.ruled_out)
         ):
             yield path, "too-large", f"a condition has more than {_LARGEST_CONDITION} parts"
+        elif len(_facts(threshold)) > _MOST_FACTS:
+            yield path, "too-large", f"more than {_MOST_FACTS} facts settle one threshold"
         elif _facts_settle_both(threshold):
             why = "overlaps `reached`: a fact about the model makes both hold"
             yield (*path, "ruled_out"), "overlap", why
-        if name in _ruled_out_by(version, name):
-            why = "rests on itself: a threshold cannot be ruled out by its own ruling out"
-            yield (*path, "ruled_out"), "circle", why
-        elif _chain_is_too_long(name, lambda one: _names_ruled_out(version, one)) and not any(
-            one in _ruled_out_by(version, one) for one in _ruled_out_by(version, name)
-        ):
-            why = f"more than {_LONGEST_CHAIN} thresholds rule each other out in a row"
-            yield (*path, "ruled_out"), "too-deep", why
+        if not _asks_for_evidence(threshold.ruled_out):
+            why = (
+                "can hold without a finding by named roles or a result: nothing but evidence on "
+                "the threshold may rule it out"
+            )
+            yield (*path, "ruled_out"), "no-evidence", why
+
+
+def _asks_for_evidence(tree: Condition) -> bool:
+    """Whether the tree can hold only with a finding by named roles, or a result."""
+    match tree:
+        case FindingIs():
+            return bool(tree.by)
+        case LineIn() | ThresholdRuledOut():
+            return True
+        case AllOf():
+            return any(map(_asks_for_evidence, tree.all))
+        case AnyOf():
+            return all(map(_asks_for_evidence, tree.any))
+        case AtLeast():
+            asking = sum(map(_asks_for_evidence, tree.at_least_k.of))
+            return len(tree.at_least_k.of) - asking < tree.at_least_k.k
+        case _:
+            return False
 
 
 def _has_threshold(version: PolicyVersion, domain: str) -> bool:
@@ -267,7 +303,7 @@ def _facts_settle_both(threshold: Threshold) -> bool:
     Evidence cannot do that by itself: each kind of it counts to one side only.
     """
     trees = (threshold.reached, threshold.ruled_out)
-    facts = [leaf for tree in trees for _, leaf in walk(tree) if isinstance(leaf, ModelFact)]
+    facts = _facts(threshold)
     bounds = {bound for f in facts for bound in (f.at_least, f.below) if bound is not None}
     # Truths change at bounds only: one value in each stretch between them stands for all.
     values = [*bounds, *(bound / 2 for bound in bounds), *_between(sorted(bounds))]
@@ -275,6 +311,11 @@ def _facts_settle_both(threshold: Threshold) -> bool:
         all(truth_of(tree, _by_fact(value), Polarity.PERMITS).truth is Truth.YES for tree in trees)
         for value in values
     )
+
+
+def _facts(threshold: Threshold) -> list[ModelFact]:
+    trees = (threshold.reached, threshold.ruled_out)
+    return [leaf for tree in trees for _, leaf in walk(tree) if isinstance(leaf, ModelFact)]
 
 
 def _between(bounds: Sequence[Decimal]) -> Iterable[Decimal]:
@@ -288,23 +329,10 @@ def _by_fact(value: Decimal) -> Callable[[Leaf], Reading]:
     return read
 
 
-def _names_ruled_out(version: PolicyVersion, name: str) -> list[str]:
-    """The thresholds whose ruling out can rule *name* out directly."""
-    threshold = version.thresholds.get(name)
-    leaves = walk(threshold.ruled_out) if threshold is not None else ()
+def _names_ruled_out(threshold: Threshold) -> list[str]:
+    """The thresholds whose ruling out can rule this one out directly."""
+    leaves = walk(threshold.ruled_out)
     return [leaf.threshold_ruled_out for _, leaf in leaves if isinstance(leaf, ThresholdRuledOut)]
-
-
-def _ruled_out_by(version: PolicyVersion, name: str) -> set[str]:
-    """Every threshold whose ruling out can rule *name* out, also through others."""
-    seen: set[str] = set()
-    left = [name]
-    while left:
-        for weaker in _names_ruled_out(version, left.pop()):
-            if weaker not in seen:
-                seen.add(weaker)
-                left.append(weaker)
-    return seen
 
 
 def _obligations(version: PolicyVersion, path: Path, obligations: Sequence[Obligation]) -> Found:
@@ -342,6 +370,11 @@ def _condition(version: PolicyVersion, tree: Condition, path: Path, towards: Pol
                 elif node.finding.value not in ("reached", "ruled-out"):
                     why = "a condition asks for `reached` or `ruled-out`"
                     yield (*where, "finding"), "misplaced", why
+                elif node.finding is Outcome.REACHED:
+                    for key in ("in_assessment", "max_age"):
+                        if getattr(node, key) is not None:
+                            why = "what counts against release counts however and whenever found"
+                            yield (*where, key), "breaks-a-law", why
             case LineIn():
                 yield from _known((*where, "line"), "line", [node.line], version.lines)
                 line = version.lines.get(node.line)
@@ -391,6 +424,14 @@ def _positive(path: Path, number: Decimal | None, key: str = "at_least") -> Foun
         yield (*path, key), "impossible-bound", "must be more than 0"
 
 
+def _precedes(version: PolicyVersion, action: str) -> bool:
+    """Whether any standard can be required before the action."""
+    requirements = list(version.baseline.requires) if version.baseline is not None else []
+    for threshold in version.thresholds.values():
+        requirements += threshold.requires
+    return any(action in requirement.before for requirement in requirements)
+
+
 _WRONG_WAY = {
     Polarity.PERMITS: "counts against release, and stands where only what permits may stand",
     Polarity.COUNTS_AGAINST: "permits, and stands where only what counts against may stand",
@@ -400,6 +441,9 @@ _WRONG_WAY = {
 def _actions(version: PolicyVersion) -> Found:
     for name, action in version.actions.items():
         where: Path = ("actions", name)
+        if not action.sign_offs and not _precedes(version, name):
+            why = "nothing must precede it: it would be allowed whatever is found"
+            yield where, "vacuous", why
         signed = [f"{one.verb.value} by {one.role}" for one in action.sign_offs]
         yield from _once((*where, "sign_offs"), "sign-off", signed)
         yield from _obligations(version, where, action.obligations)

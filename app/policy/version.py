@@ -36,7 +36,7 @@ def _in_order(named: dict[str, T]) -> dict[str, T]:
     return dict(sorted(named.items()))
 
 
-ByName = Annotated[dict[Slug, T], Field(min_length=1), AfterValidator(_in_order)]
+ByName = Annotated[dict[Slug, T], Field(min_length=1, max_length=128), AfterValidator(_in_order)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -266,7 +266,11 @@ class PolicyVersion(Document):
     domains: ByName[Domain]
     standards: ByName[Standard]
     baseline: Baseline | None = None
-    lines: Annotated[dict[Slug, EvaluationLine], AfterValidator(_in_order)] = {}
-    thresholds: Annotated[dict[Name, Threshold], Field(min_length=1), AfterValidator(_in_order)]
+    lines: Annotated[
+        dict[Slug, EvaluationLine], Field(max_length=512), AfterValidator(_in_order)
+    ] = {}
+    thresholds: Annotated[
+        dict[Name, Threshold], Field(min_length=1, max_length=128), AfterValidator(_in_order)
+    ]
     reassess: Reassess | None = None
     actions: ByName[Action]

@@ -8,7 +8,7 @@ writer has a connection of its own, so no crowd of readers can keep it waiting.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -182,9 +182,8 @@ class Database:
         Raises `Unavailable` where none is free in time, the block takes longer than *seconds*, or
         the database fails meanwhile.
         """
-        with _Trouble():
-            async with asyncio.timeout(seconds), self._reading.connect() as connection:
-                yield connection
+        async with _within(seconds, self._reading.connect()) as connection:
+            yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
@@ -192,9 +191,29 @@ class Database:
 
         Raises `Unavailable` as `reading` does; then it may have been committed, or not.
         """
+        async with _within(ANSWER_SECONDS, self._engine.begin()) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def _within(
+    seconds: float, connected: AbstractAsyncContextManager[AsyncConnection]
+) -> AsyncIterator[AsyncConnection]:
+    """The connection, for so long; then its socket is closed, and that is `Unavailable`.
+
+    Cancelling alone is not enough: giving a connection back, which is a ROLLBACK, outlives a
+    cancellation, and would wait for a server that hangs.
+    """
+    hang_up: asyncio.TimerHandle | None = None
+    try:
         with _Trouble():
-            async with asyncio.timeout(ANSWER_SECONDS), self._engine.begin() as connection:
+            async with asyncio.timeout(seconds), connected as connection:
+                driver: Any = (await connection.get_raw_connection()).driver_connection
+                hang_up = asyncio.get_running_loop().call_later(seconds, driver.terminate)
                 yield connection
+    finally:
+        if hang_up is not None:
+            hang_up.cancel()
 
 
 def is_trouble(error: BaseException) -> bool:

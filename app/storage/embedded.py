@@ -471,6 +471,7 @@ class EmbeddedPostgres:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
+            env=_environment(),
             start_new_session=True,
         )
         while not self._is_ready(self._process.pid):
@@ -634,11 +635,13 @@ def _wheel_root() -> Path:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without what Postgres would take for settings (`PGPORT`, `PGDATA`, `PGOPTIONS` …).
+    """The little of ours that Postgres needs. Not our keys and passwords: whoever shares its account
+    can read its environment; and nothing that it would take for a setting (`PGPORT`, `PGDATA` …).
 
     Its messages are in English, for we look for some of them.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    needed = ("PATH", "HOME", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+    kept = {name: os.environ[name] for name in needed if name in os.environ}
     return kept | {"LC_ALL": "C"}
 
 

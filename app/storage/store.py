@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections import Counter
 from collections.abc import (
     AsyncIterator,
     Callable,
@@ -36,7 +37,7 @@ from app.decoding import decode_json
 from app.errors import Unavailable
 from app.ledger.entry import Kind, Position
 from app.policy.language import recorded_policy
-from app.policy.timeline import PolicyInForce, timeline
+from app.policy.timeline import PolicyInForce, in_force_at, timeline
 from app.policy.version import PolicyVersion
 from app.storage import keys, records
 from app.storage.database import (
@@ -104,16 +105,18 @@ class Policies:
 class Known:
     """What the recorded versions of some policies name, and which lines any policy has."""
 
-    by_policy: Mapping[str, tuple[PolicyVersion, ...]]
+    by_policy: Mapping[str, tuple[PolicyInForce, ...]]
     lines: frozenset[str]
 
-    def versions(self, policy: str) -> tuple[PolicyVersion, ...]:
-        """The recorded versions of the policy; none where it is unknown."""
-        return self.by_policy.get(policy, ())
+    def named_at(self, policy: str, *instants: datetime) -> list[PolicyVersion]:
+        """The versions of the policy in force at any of those instants; all where none was.
 
-    def has_line(self, line: str) -> bool:
-        """Whether any recorded version of any policy has that line."""
-        return line in self.lines
+        None at all where the policy is unknown.
+        """
+        versions = self.by_policy.get(policy, ())
+        found = [in_force_at(versions, instant) for instant in instants]
+        spoke = [one.version for one in found if one is not None]
+        return spoke or [one.version for one in versions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,7 @@ class Store:
         self._models: dict[str, _ModelRead] = {}
         self._trusted: dict[bytes, tuple[float, Credential]] = {}
         self._once = _Once()
+        self.gates = Gates()
         self._not_open: str | None = "the service is starting"
         self._opening: asyncio.Task[None] | None = None
 
@@ -281,7 +285,9 @@ class Store:
         asked = set(policies)
         return Known(
             by_policy={
-                policy: tuple(r.version for r in versions if r.version.policy == policy)
+                policy: timeline(
+                    (r.version, r.digest) for r in versions if r.version.policy == policy
+                )
                 for policy in asked
             },
             lines=frozenset(line for r in versions for line in r.version.lines),
@@ -479,6 +485,42 @@ def _other_migration(revision: str | None) -> str:
         f"the database is at migration {revision or 'none'}, and this version needs "
         f"{expected_revision()}: run `aslgate migrate`"
     )
+
+
+class Gates:
+    """Lets writers to a stream wait while something that rests on it is decided anew.
+
+    Without this, a steady flow of evidence on a model could keep every determination on it from
+    ever being recorded. It holds back the writers of this process only, and never for long.
+    """
+
+    def __init__(self) -> None:
+        self._held: Counter[str] = Counter()
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def held(self, streams: Iterable[str]) -> AsyncIterator[None]:
+        """Hold the gates of *streams* while the block lasts."""
+        names = tuple(streams)
+        self._held.update(names)
+        try:
+            yield
+        finally:
+            self._held.subtract(names)
+            self._held = +self._held
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def passed(self, stream: str) -> None:
+        """Wait until nobody holds the gate of *stream*. Raises `Unavailable` after a second."""
+        if not self._held[stream]:
+            return
+        try:
+            async with asyncio.timeout(1), self._changed:
+                await self._changed.wait_for(lambda: not self._held[stream])
+        except TimeoutError:
+            message = "determinations on this model are under way; ask again"
+            raise Unavailable("contention", message) from None
 
 
 class _Once:

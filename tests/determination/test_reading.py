@@ -71,7 +71,14 @@ def standard(**more: Any) -> Json:
 
 
 def policy(**more: Any) -> PolicyVersion:
-    """A version with threshold `T` that requires standard `s` before `deploy`."""
+    """A version with threshold `T` that requires standard `s` before `deploy`.
+
+    `Z` requires it before `train` once it is reached, for nothing may be allowed whatever is found.
+    """
+    before_train = [{"standard": "s", "before": ["train"]}]
+    lenient = {"means": "does-not-bind", "clause": "c"}
+    z = threshold(requires=before_train, not_ruled_out=lenient)
+    thresholds = more.pop("thresholds", {"T": threshold()}) | {"Z": z}
     document = {
         "schema": "aslgate/policy/v1",
         "policy": "p",
@@ -87,11 +94,11 @@ def policy(**more: Any) -> PolicyVersion:
         "domains": {"bio": {"title": "b", "status": "tracked"}},
         "standards": {"s": standard()},
         "lines": LINES,
-        "thresholds": {"T": threshold()},
         "actions": {
             name: {"statement": "s", "clause": "c", "needs": ["required-standards"]}
             for name in ("deploy", "train")
         },
+        "thresholds": thresholds,
     } | more
     version = parse(VERSION, document, TEXT)
     assert lint(version) == []
@@ -99,6 +106,7 @@ def policy(**more: Any) -> PolicyVersion:
 
 
 def assessed(at: float, found: Mapping[str, str] | None = None, **more: Any) -> Assessment:
+    """An assessment; where it finds nothing on `T`, it has judged something else of the policy."""
     by = more.pop("by", ["ceo", "rso"])
     body = {
         "model": "m@1",
@@ -107,7 +115,7 @@ def assessed(at: float, found: Mapping[str, str] | None = None, **more: Any) -> 
         "assessor": "a",
         "findings": [
             {"policy": "p", "threshold": name, "outcome": outcome, "by": by, "reason": "r"}
-            for name, outcome in (found or {}).items()
+            for name, outcome in (found or {"else": "inconclusive"}).items()
         ],
     }
     return parse(ASSESSMENT, body | more, JSON)
@@ -233,6 +241,21 @@ def test_reached_stands_until_a_later_ruling_out_by_the_right_roles() -> None:
     assert status(reached, assessed(5, {"T": "ruled-out"})) == "reached"
     assert status(reached, assessed(6, {"T": "ruled-out"})) == "ruled_out"
     assert status(reached, assessed(6, {"T": "ruled-out"}), at=5.5) == "reached"
+
+
+def test_of_two_findings_of_one_instant_the_same_is_named_in_any_order() -> None:
+    """Evidence comes in the order in which a store happens to give it."""
+    version = policy()
+    pieces = tuple(
+        Recorded(f"asm_{i}", "d", assessed(1, {"T": "reached"}, assessor=f"a{i}")) for i in range(2)
+    )
+    in_force = PolicyInForce(version, "d", version.effective, None)
+    model = parse(MODEL, {"model": "m@1", "developer": "dev"}, JSON)
+    question = Question("m@1", "deploy", "p", day(2))
+
+    assert decide(question, in_force, model, Evidence(pieces)) == decide(
+        question, in_force, model, Evidence(pieces[::-1])
+    )
 
 
 def test_a_bound_does_nothing_yet() -> None:
@@ -364,6 +387,13 @@ def test_an_assessment_is_fresh_up_to_not_including_its_age() -> None:
     assert status(ruled_out, assessed(11), version=version, at=10) == "not_ruled_out"
 
 
+def test_an_assessment_that_judges_nothing_of_the_policy_puts_nothing_off() -> None:
+    when = {"elapsed": {"at_least": "P9D"} | SINCE}
+
+    assert due(when, assessed(1), at=9) == "no"
+    assert due(when, assessed(1, findings=[]), at=9) == "yes"
+
+
 def due(when: Json, *items: Any, **more: Any) -> str | None:
     """Whether a reassessment is due."""
     return answer(policy(reassess={"clause": "c", "when": when}), *items, **more).reassessment
@@ -419,6 +449,15 @@ def test_a_wish_to_reassess_stands_until_a_later_assessment() -> None:
     assert due(when, assessed(1), wish(2, role="ceo")) == "no"
     assert due(when, assessed(1), wish(2, verb="approved")) == "no"
     assert due(when, assessed(1), wish(11)) == "no"
+
+
+def test_a_line_says_that_no_reassessment_is_due_only_by_a_result_that_is_relied_on() -> None:
+    when = {"line": "up", "zone": "rule_in"}
+
+    assert due(when) == "unknown"
+    assert due(when, measured(1, "4")) == "no"
+    assert due(when, measured(1, "4", load_bearing=False)) == "unknown"
+    assert due(when, measured(1, "5", load_bearing=False)) == "yes"
 
 
 def test_only_a_plain_no_lets_not_due_permit() -> None:
@@ -563,7 +602,7 @@ def test_a_standard_precedes_only_its_actions() -> None:
 
 def test_the_level_is_the_highest_that_is_named() -> None:
     standards = {"s": standard(level="L1"), "t": standard(level="L2"), "u": standard()}
-    requires = [{"standard": name, "before": ["train"]} for name in standards]
+    requires = [{"standard": name, "before": ["deploy"]} for name in standards]
     version = policy(standards=standards, thresholds={"T": threshold(requires=requires)})
 
     assert answer(version).level == "L2"
@@ -613,7 +652,8 @@ def test_a_judgement_against_a_line_is_flagged() -> None:
     assert answer(policy(), ruled_out, measured(1, "6")).flags == ("against_line",)
     assert answer(policy(), ruled_out, measured(1, "2", "down")).flags == ("against_line",)
     assert answer(policy(), ruled_out, measured(1, "4")).flags == ()
-    assert answer(policy(), ruled_out, measured(1, "6", load_bearing=False)).flags == ()
+    unused = measured(1, "6", load_bearing=False)
+    assert answer(policy(), ruled_out, unused).flags == ("against_line",)
 
 
 def test_evidence_on_both_sides_is_flagged_and_the_stricter_counts() -> None:

@@ -142,14 +142,25 @@ def _fact(draw: Draw) -> Json:
     return {"not": fact} if not likely(draw, 3) else fact
 
 
-def _permits(draw: Draw, lines: Mapping[str, Json], weaker: Sequence[str], due: bool) -> Json:
-    """A leaf that permits."""
-    kinds = ["finding", "finding", "assessment", "sign_off", "fact"]
-    kinds += ["line"] * 4 * any("rule_out" in line for line in lines.values())
-    kinds += ["threshold"] * bool(weaker) + ["reassessment"] * due
+def _permits(
+    draw: Draw,
+    lines: Mapping[str, Json],
+    weaker: Sequence[str],
+    due: bool,
+    *,
+    on_threshold: bool = False,
+) -> Json:
+    """A leaf that permits; *on_threshold*: one that is evidence on the threshold."""
+    kinds = ["finding"] * 3 + ["threshold"] * bool(weaker)
+    kinds += ["line"] * 8 * any("rule_out" in line for line in lines.values())
+    if not on_threshold:
+        kinds += ["assessment", "sign_off", "fact"] + ["reassessment"] * due * 2
     match one_of(draw, kinds):
         case "finding":
-            return {"finding": "ruled-out", "by": _some(draw, ROLES)}
+            leaf: Json = {"finding": "ruled-out", "by": _some(draw, ROLES, least=1)}
+            if not likely(draw, 3):
+                leaf["in_assessment"] = "comprehensive"
+            return leaf if likely(draw, 3) else leaf | {"max_age": one_of(draw, _DURATIONS)}
         case "assessment":
             kind = one_of(draw, ("comprehensive", "quick"))
             return {"assessment": kind, "max_age": one_of(draw, _DURATIONS)}
@@ -167,10 +178,18 @@ def _permits(draw: Draw, lines: Mapping[str, Json], weaker: Sequence[str], due: 
             return _fact(draw)
 
 
+def _ruled_out(draw: Draw, lines: Mapping[str, Json], weaker: Sequence[str], due: bool) -> Json:
+    """A tree that permits, and that cannot hold without evidence on the threshold."""
+    on_it = partial(_permits, draw, lines, weaker, due, on_threshold=True)
+    if one_of(draw, (True, False)):
+        return _tree(draw, on_it)
+    return {"all": [on_it(), _tree(draw, partial(_permits, draw, lines, weaker, due), 1)]}
+
+
 def _counts_against(draw: Draw, lines: Mapping[str, Json], of_threshold: bool) -> Json:
     """A leaf that counts against."""
     kinds = ["finding", "finding", "finding"] if of_threshold else ["elapsed", "elapsed"]
-    kinds += ["line"] * 2 * any("rule_in" in line for line in lines.values())
+    kinds += ["line"] * 4 * any("rule_in" in line for line in lines.values())
     kinds += ["elapsed", "compute_ratio", "sign_off", "fact"]
     since = {"since_assessment": "comprehensive"}
     match one_of(draw, kinds):
@@ -231,7 +250,7 @@ def _requirements(draw: Draw, standards: Sequence[str], least: int) -> list[Json
 def policies(draw: Draw) -> PolicyVersion:
     """A valid policy version: small, and of any shape that the language allows."""
     levels = one_of(draw, (["L1", "L2", "L3"], []))
-    lines = {f"l{i}": _line(draw) for i in range(one_of(draw, (0, 1, 1, 2)))}
+    lines = {f"l{i}": _line(draw) for i in range(one_of(draw, (0, 1, 1, 1, 2)))}
     standards = {STANDARDS[i]: _standard(draw, i, levels) for i in range(draw(st.integers(1, 4)))}
     reassess = one_of(draw, (False, True, True))
     thresholds: Json = {}
@@ -243,13 +262,16 @@ def policies(draw: Draw) -> PolicyVersion:
             "clause": "c",
             "requires": _requirements(draw, list(standards), 0),
             "reached": _tree(draw, lambda: _counts_against(draw, lines, True), 1),
-            "ruled_out": _tree(draw, partial(_permits, draw, lines, weaker, reassess)),
+            "ruled_out": _ruled_out(draw, lines, weaker, reassess),
             "not_ruled_out": {
                 "means": one_of(draw, ("binds", "binds", "does-not-bind")),
                 "clause": "c",
             },
             "evidence": list(lines),
         }
+    baseline = _requirements(draw, list(standards), 1) if likely(draw, 3) else []
+    required = [one for t in thresholds.values() for one in t["requires"]] + baseline
+    preceded = {action for one in required for action in one["before"]}
     document: Json = {
         "schema": "aslgate/policy/v1",
         "policy": POLICY,
@@ -273,16 +295,18 @@ def policies(draw: Draw) -> PolicyVersion:
                 "statement": "s",
                 "clause": "c",
                 "needs": ["required-standards"],
-                "sign_offs": [_sign_off(draw, role) for role in _some(draw, ROLES[:2])],
+                "sign_offs": [
+                    _sign_off(draw, role)
+                    for role in _some(draw, ROLES[:2], least=int(action not in preceded))
+                ],
             }
             for action in ACTIONS
         },
     }
     if levels:
         document["levels"] = levels
-    if likely(draw, 3):
-        requires = _requirements(draw, list(standards), 1)
-        document["baseline"] = {"clause": "c", "requires": requires}
+    if baseline:
+        document["baseline"] = {"clause": "c", "requires": baseline}
     if reassess:
         when = _tree(draw, lambda: _counts_against(draw, lines, False))
         document["reassess"] = {"clause": "c", "when": when}
@@ -328,7 +352,7 @@ def _step(draw: Draw) -> int:
 
 
 def _result(draw: Draw, line: str, *, safe_is_low: bool) -> Json:
-    value = one_of(draw, (1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9))
+    value = one_of(draw, (1, 1, 2, 2, 3, 4, 6, 8, 9))
     value = value if safe_is_low else 10 - value
     result: Json = {"line": line, "value": Decimal(value)}
     match one_of(draw, ("interval", "interval", "stderr", "bare", "trials", "weak")):
@@ -394,7 +418,7 @@ def _assessment(draw: Draw, version: PolicyVersion) -> Json:
     assessment["results"] = [
         _result(draw, name, safe_is_low=line.riskier == "higher")
         for name, line in version.lines.items()
-        for _ in range(draw(st.integers(0, 2)))
+        for _ in range(one_of(draw, (0, 1, 1, 1, 2)))
     ]
     return assessment
 

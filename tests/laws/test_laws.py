@@ -243,8 +243,10 @@ def test_a_bound_and_a_finding_carried_over_are_as_if_they_were_not_there(
     whole = situation.decide()
     for i, assessed in enumerate(situation.evidence.assessments):
         for j, finding in enumerate(assessed.item.findings):
-            if finding.outcome not in WORSE_AND_WORSE:
-                findings = without(assessed.item.findings, j)
+            findings = without(assessed.item.findings, j)
+            # An assessment without any finding under the policy is not counted at all.
+            judges = any(f.policy == situation.question.policy for f in findings)
+            if finding.outcome not in WORSE_AND_WORSE and judges:
                 item = assessed.item.model_copy(update={"findings": findings})
                 less = situation.decide(with_assessment(situation.evidence, i, item))
                 assert settled(less) == settled(whole)
@@ -372,7 +374,7 @@ def test_the_gate_is_often_open() -> None:
     seen = Counter[object]()
 
     @given(situations())
-    @settings(law, max_examples=300, derandomize=True, database=None)
+    @settings(law, max_examples=500, derandomize=True, database=None)
     def look(situation: Situation) -> None:
         answer = situation.decide()
         seen[answer.decision] += 1
@@ -382,9 +384,9 @@ def test_the_gate_is_often_open() -> None:
 
     look()
 
-    assert min(seen["allow"], seen["deny"]) > 75, seen
-    assert min(seen["ruled_out by finding"], seen["reached by finding"]) > 20, seen
-    assert min(seen["ruled_out by lines"], seen["reached by lines"]) > 3, seen
-    assert min(seen["not_ruled_out by precaution"], seen["not_ruled_out by unassessed"]) > 20, seen
-    assert min(seen[f"standard {met}"] for met in ("yes", "no", "unknown")) > 10, seen
-    assert seen["holds for a time"] > 75, seen
+    assert min(seen["allow"], seen["deny"]) > 100, seen
+    assert min(seen[f"{status} by finding"] for status in ("ruled_out", "reached")) > 10, seen
+    assert min(seen[f"{status} by lines"] for status in ("ruled_out", "reached")) > 3, seen
+    assert min(seen[f"not_ruled_out by {b}"] for b in ("precaution", "unassessed")) > 50, seen
+    assert min(seen[f"standard {met}"] for met in ("yes", "no", "unknown")) > 20, seen
+    assert seen["holds for a time"] > 100, seen

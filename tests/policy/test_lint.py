@@ -159,8 +159,8 @@ FAULTS = [
          "/lines/uplift", "overlap"),
     Edit("zones that share their edge", "rule_in: {at_least: 5.0}", "rule_in: {at_least: 2.8}",
          "/lines/uplift", "overlap"),
-    Edit("more than all", "{k: 1, of", "{k: 3, of", f"{T2}/ruled_out/any/1/at_least_k/k", "impossible-bound"),
-    Edit("at least none", "{k: 1, of", "{k: 0, of", f"{T2}/ruled_out/any/1/at_least_k/k", "impossible-bound"),
+    Edit("more than all", "{k: 2, of", "{k: 3, of", f"{T2}/ruled_out/any/1/at_least_k/k", "impossible-bound"),
+    Edit("at least none", "{k: 2, of", "{k: 0, of", f"{T2}/ruled_out/any/1/at_least_k/k", "impossible-bound", beside=1),
     Edit("a negative growth", "{compute_ratio: {at_least: 4,", "{compute_ratio: {at_least: -4,",
          "/reassess/when/any/1/compute_ratio/at_least", "impossible-bound"),
     Edit("a negative compute", "at_least: 1e25", "at_least: -1e25",
@@ -197,7 +197,7 @@ FAULTS = [
     Edit("a judge", "attested_by: [ceo]", "attested_by: [ceo, ceo]", "/standards/unwritten/attested_by", "repeated"),
     Edit("a subsumed standard", "subsumes: [weak]", "subsumes: [weak, weak]", "/standards/strong/subsumes", "repeated"),
     Edit("an action before which", "before: [deployment, training]", "before: [deployment, deployment]",
-         f"{T1}/requires/0/before", "repeated"),
+         f"{T1}/requires/0/before", "repeated", beside=1),
     Edit("a line of evidence", "evidence: [uplift]", "evidence: [uplift, uplift]", f"{T1}/evidence", "repeated"),
     Edit("a sign-off", "sign_offs: [{role: ceo, verb: approved, clause: c}]",
          "sign_offs: [{role: ceo, verb: approved, clause: c}, {role: ceo, verb: approved, clause: d}]",
@@ -234,9 +234,20 @@ FAULTS = [
     Edit("an approval that a newer assessment takes away", "{reassessment: not-due}",
          "{sign_off: approved, by: rso, since_assessment: comprehensive}",
          f"{T1}/ruled_out/all/2/since_assessment", "breaks-a-law"),
-    Edit("reached and ruled out by one fact", REACHED_2,
-         "reached: {fact: training_compute_flop, below: 1e26}\n    ruled_out: {any",
-         f"{T2}/ruled_out", "overlap"),
+    Edit("reached and ruled out by one fact", f"reached: {{finding: reached}}\n    {RULED_OUT_2}",
+         "reached: {fact: training_compute_flop, below: 1e26}\n"
+         "    ruled_out: {not: {fact: training_compute_flop, at_least: 1e25}}",
+         f"{T2}/ruled_out", "overlap", beside=1),
+    Edit("ruled out by nobody's finding", "{finding: ruled-out, by: [ceo, rso]}", "{finding: ruled-out}",
+         f"{T1}/ruled_out", "no-evidence"),
+    Edit("ruled out by a fact alone", "{k: 2, of", "{k: 1, of", f"{T2}/ruled_out", "no-evidence"),
+    Edit("reached for a time", REACHED_2, "reached: {finding: reached, max_age: P1Y}\n    ruled_out: {any",
+         f"{T2}/reached/max_age", "breaks-a-law"),
+    Edit("reached in one kind of assessment only", REACHED_2,
+         "reached: {finding: reached, in_assessment: comprehensive}\n    ruled_out: {any",
+         f"{T2}/reached/in_assessment", "breaks-a-law"),
+    Edit("an action that nothing precedes", "before: [deployment, training]", "before: [deployment]",
+         "/actions/training", "vacuous"),
     # --- out of place ---
     Edit("a finding to reassess", WHEN, "when: {finding: reached}", "/reassess/when", "misplaced"),
     Edit("a condition on an open outcome", REACHED_2, "reached: {finding: not-ruled-out}\n    ruled_out: {any",
@@ -289,7 +300,7 @@ def test_the_line_is_that_of_the_fault() -> None:
     assert (fault.line, fault.column) == (row + 1, lines[row].index("max_age: P6M") + 1)
 
 
-@pytest.mark.parametrize("step", range(7))
+@pytest.mark.parametrize("step", range(5))
 def test_several_faults_come_at_once_in_the_order_of_the_text(step: int) -> None:
     """Those that `lint` finds; what has no shape is told before it can be linted."""
     linted = [
@@ -299,7 +310,7 @@ def test_several_faults_come_at_once_in_the_order_of_the_text(step: int) -> None
         and not edit.beside
     ]
     text, made = VALID, list[Edit]()
-    for edit in linted[step::7]:
+    for edit in linted[step::5]:
         if text.count(edit.old) == 1:
             text = edited(text, edit)
             made.append(edit)
@@ -333,11 +344,11 @@ def chain(length: int) -> str:
     """The valid document with so many more thresholds, each ruled out by the one before."""
     more = "".join(
         f"  C-{i}: {{domain: bio, statement: s, clause: c, requires: [], reached: {{finding: reached}},"
-        f" ruled_out: {{any: [{{threshold_ruled_out: C-{i - 1}}}, {{finding: ruled-out}}]}},"
+        f" ruled_out: {{any: [{{threshold_ruled_out: C-{i - 1}}}, {{finding: ruled-out, by: [ceo]}}]}},"
         " not_ruled_out: {means: binds, clause: c}}\n"
         if i
         else "  C-0: {domain: bio, statement: s, clause: c, requires: [], reached: {finding: reached},"
-        " ruled_out: {finding: ruled-out}, not_ruled_out: {means: binds, clause: c}}\n"
+        " ruled_out: {finding: ruled-out, by: [ceo]}, not_ruled_out: {means: binds, clause: c}}\n"
         for i in range(length)
     )
     return VALID.replace("reassess: {clause", f"{more}reassess: {{clause", 1)
