@@ -217,6 +217,22 @@ def test_a_finding_on_another_policy_s_threshold_of_that_name_is_not_read() -> N
     assert status(assessed(1, findings=[finding | {"by": ["ceo", "rso"]}])) == "not_ruled_out"
 
 
+def test_a_ruling_out_may_lapse_and_need_its_kind_of_assessment() -> None:
+    ruled_out = RULED_OUT | {"in_assessment": "comprehensive", "max_age": "P9D"}
+    version = policy(thresholds={"T": threshold(ruled_out=ruled_out)})
+    finding = assessed(1, {"T": "ruled-out"})
+
+    assert status(finding, version=version, at=day(10) - SECOND) == "ruled_out"
+    assert answer(version, finding, at=9).valid_until == day(10)
+    assert status(finding, version=version, at=10) == "not_ruled_out"
+    assert status(finding, assessed(9), version=version, at=10) == "not_ruled_out"
+    quick = assessed(1, {"T": "ruled-out"}, kind="quick")
+    assert status(quick, version=version, at=9) == "not_ruled_out"
+    # It lapses as a permission; that an older `reached` was answered stays so.
+    reached = assessed(0, {"T": "reached"})
+    assert status(reached, finding, version=version, at=10) == "not_ruled_out"
+
+
 def test_a_finding_counts_from_its_instant() -> None:
     ruled_out, reached = assessed(5, {"T": "ruled-out"}), assessed(5, {"T": "reached"})
 

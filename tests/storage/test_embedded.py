@@ -510,3 +510,15 @@ class TestAsPlainUser:
 
     def test_data_lie_in_the_home_folder(self) -> None:
         assert default_data_dir().is_relative_to(Path.home())
+
+
+def test_the_server_is_given_none_of_our_secrets(
+    server_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root it runs as `nobody`, whose other programs may read its environment."""
+    monkeypatch.setenv("ASLGATE_BOOTSTRAP_KEY", "a secret that is ours")
+    with EmbeddedPostgres(server_folder / "s", Durability.THROWAWAY):
+        postmaster = int((server_folder / "s" / "data" / "postmaster.pid").read_text().split()[0])
+        process = psutil.Process(postmaster)
+
+        assert "ASLGATE_BOOTSTRAP_KEY" not in process.environ()
