@@ -160,7 +160,8 @@ class DeterminationSuperseded(Refusal):
 class Unavailable(Refusal):
     """We cannot decide or record now. Nothing is acknowledged; ask again.
 
-    `reason` is a stable word: `queue-full`, `database`, `outcome-unknown`, `contention`, `stopping`.
+    `reason` is a stable word: `queue-full`, `database`, `outcome-unknown`, `contention`, `stopping`,
+    `ledger`.
     `outcome-unknown` means that the record may or may not be there: repeat it with the same
     Idempotency-Key to learn which.
     """

@@ -1,6 +1,7 @@
 """`aslgate quickstart`: the main job on real, published evidence, and the service left running."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import shlex
@@ -54,10 +55,9 @@ def quickstart(
     serving.log_to_file(serving.data_dir(settings) / "service.log")
     with serving.stopped_by_signals(), serving.database(settings, up_to_date=True) as addresses:
         key = _key(settings, Database(addresses.service))
-        try:
+        # Ctrl-C has drained the service by then.
+        with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_run(console, settings, addresses, key, port))
-        except KeyboardInterrupt:
-            console.print("Stopping …")
     console.print("Stopped. Run it again at any time: nothing is lost.", highlight=False)
 
 

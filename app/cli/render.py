@@ -38,7 +38,7 @@ def determination_panel(answer: Answer) -> RenderableType:
         head.add_row("flags", ", ".join(answer["flags"]))
     parts: list[RenderableType] = [head]
     if policy["digest"]:
-        parts.append(Text(policy["digest"], style="dim", overflow="fold"))
+        parts += [Text("policy digest", style="dim"), Text(policy["digest"], overflow="fold")]
     if answer["thresholds"]:
         parts += [Text(), _thresholds(answer["thresholds"])]
     if answer["standards"]:

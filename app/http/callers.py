@@ -1,4 +1,4 @@
-"""Who calls: a bearer API key, checked on every request, and what it may do."""
+"""Who calls: a bearer API key, believed for half a second once it was checked, and what it may do."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

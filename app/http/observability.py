@@ -20,7 +20,7 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 def configure_logging() -> None:
-    """Structured JSON on standard output, one line an event; uvicorn's own lines included."""
+    """Structured JSON on standard error, one line an event; uvicorn's own lines included."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

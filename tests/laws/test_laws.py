@@ -128,7 +128,7 @@ def test_taking_away_what_permits_never_makes_it_more_permissive(situation: Situ
 
 
 @given(situations())
-@settings(law, max_examples=400)
+@law
 def test_fewer_roles_behind_a_ruling_out_never_make_it_more_permissive(
     situation: Situation,
 ) -> None:
@@ -235,7 +235,7 @@ def test_more_risk_never_makes_it_more_permissive(situation: Situation) -> None:
 
 
 @given(situations())
-@settings(law, max_examples=400)
+@law
 def test_a_bound_and_a_finding_carried_over_are_as_if_they_were_not_there(
     situation: Situation,
 ) -> None:
@@ -253,7 +253,7 @@ def test_a_bound_and_a_finding_carried_over_are_as_if_they_were_not_there(
 
 
 @given(situations())
-@settings(law, max_examples=400)
+@law
 def test_evidence_under_another_policy_is_not_read(situation: Situation) -> None:
     evidence = situation.evidence
     mine = situation.question.policy
@@ -356,7 +356,7 @@ def test_what_has_begun_makes_nothing_stricter_before_valid_until(situation: Sit
 
 
 @given(situations())
-@settings(law, max_examples=400)
+@law
 def test_valid_until_lies_ahead(situation: Situation) -> None:
     """Law 6: an answer that has lapsed as it is given would be none."""
     now = situation.decide()

@@ -5,6 +5,7 @@ keep the engine of the old one runnable. A record that is in here is never chang
 """
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -31,7 +32,7 @@ from app.policy.timeline import in_force_at, timeline
 from app.vocabulary import JSON, read_instant
 
 HERE = Path(__file__).parent
-KINDS = (
+KINDS: tuple[tuple[str, str, TypeAdapter[Any]], ...] = (
     ("asm", "assessments", TypeAdapter(Assessment)),
     ("sfg", "safeguards", TypeAdapter(SafeguardReport)),
     ("sgn", "sign_offs", TypeAdapter(SignOff)),
