@@ -6,9 +6,8 @@ nothing that a text leaves silent is guessed.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from itertools import pairwise
 from typing import Final
 
 from app.decoding import pointer
@@ -22,19 +21,15 @@ from app.policy.conditions import (
     Condition,
     Elapsed,
     FindingIs,
-    Leaf,
     LineIn,
     ModelFact,
     Not,
     Polarity,
-    Reading,
     ReassessmentNotDue,
     SignedOff,
     ThresholdRuledOut,
     children,
-    fact_holds,
     polarity,
-    truth_of,
     walk,
 )
 from app.policy.version import (
@@ -46,7 +41,7 @@ from app.policy.version import (
     Standard,
     Threshold,
 )
-from app.vocabulary import TWO_SIDED_Z, Outcome, Truth, Verb
+from app.vocabulary import TWO_SIDED_Z, Outcome, Verb
 
 Path = tuple[str | int, ...]
 
@@ -72,7 +67,6 @@ def lint(version: PolicyVersion) -> list[Fault]:
 Found = Iterator[tuple[Path, str, str]]
 _UNKNOWN: Final = "unknown-reference"
 _LARGEST_CONDITION: Final = 256
-_MOST_FACTS: Final = 16
 _LONGEST_CHAIN: Final = 16
 """How many standards may stand for one another in a row, and thresholds rule each other out."""
 
@@ -258,11 +252,6 @@ def _thresholds(version: PolicyVersion) -> Found:
             _size(tree) > _LARGEST_CONDITION for tree in (threshold.reached, threshold.ruled_out)
         ):
             yield path, "too-large", f"a condition has more than {_LARGEST_CONDITION} parts"
-        elif len(_facts(threshold)) > _MOST_FACTS:
-            yield path, "too-large", f"more than {_MOST_FACTS} facts settle one threshold"
-        elif _facts_settle_both(threshold):
-            why = "overlaps `reached`: a fact about the model makes both hold"
-            yield (*path, "ruled_out"), "overlap", why
         if not _asks_for_evidence(threshold.ruled_out):
             why = (
                 "can hold without a finding by named roles or a result: nothing but evidence on "
@@ -295,38 +284,6 @@ def _has_threshold(version: PolicyVersion, domain: str) -> bool:
 
 def _size(condition: Condition) -> int:
     return sum(1 for _ in walk(condition))
-
-
-def _facts_settle_both(threshold: Threshold) -> bool:
-    """Whether some model is such that both conditions hold whatever the evidence is.
-
-    Evidence cannot do that by itself: each kind of it counts to one side only.
-    """
-    trees = (threshold.reached, threshold.ruled_out)
-    facts = _facts(threshold)
-    bounds = {bound for f in facts for bound in (f.at_least, f.below) if bound is not None}
-    # Truths change at bounds only: one value in each stretch between them stands for all.
-    values = [*bounds, *(bound / 2 for bound in bounds), *_between(sorted(bounds))]
-    return any(
-        all(truth_of(tree, _by_fact(value), Polarity.PERMITS).truth is Truth.YES for tree in trees)
-        for value in values
-    )
-
-
-def _facts(threshold: Threshold) -> list[ModelFact]:
-    trees = (threshold.reached, threshold.ruled_out)
-    return [leaf for tree in trees for _, leaf in walk(tree) if isinstance(leaf, ModelFact)]
-
-
-def _between(bounds: Sequence[Decimal]) -> Iterable[Decimal]:
-    return ((low + high) / 2 for low, high in pairwise(bounds))
-
-
-def _by_fact(value: Decimal) -> Callable[[Leaf], Reading]:
-    def read(leaf: Leaf) -> Reading:
-        return Reading(fact_holds(leaf, value) if isinstance(leaf, ModelFact) else Truth.UNKNOWN)
-
-    return read
 
 
 def _names_ruled_out(threshold: Threshold) -> list[str]:

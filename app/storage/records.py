@@ -27,26 +27,6 @@ from app.storage.tables import (
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """The ledger's name, how many entries it has, and when the last one was recorded."""
-
-    log: str
-    size: int
-    last_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyVersionNamed:
-    """A recorded policy version without its document; `index` is that of its entry."""
-
-    index: int
-    policy: str
-    version: str
-    digest: str
-    effective: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class EvidenceRecorded:
     """A recorded piece of evidence on a model.
 
@@ -65,13 +45,12 @@ class EvidenceRecorded:
 class EvidenceOn:
     """All evidence on a model in the order of recording, withdrawn pieces included.
 
-    `streams` are the versions of the streams that were asked for, and `size` that of the ledger, at
-    the moment of reading, also where the evidence is that of an earlier one.
+    `streams` are the versions of the streams that were asked for, at the moment of reading, also
+    where the evidence is that of an earlier one.
     """
 
     pieces: tuple[EvidenceRecorded, ...]
     streams: dict[str, int]
-    size: int
 
 
 _RECORD = (
@@ -82,12 +61,6 @@ _RECORD = (
     ledger_entry.c.leaf_hash,
     ledger_entry.c.at,
 )
-
-
-async def head(connection: AsyncConnection) -> Head | None:
-    """Where the ledger stands; `None`: it was never started."""
-    row = (await connection.execute(select(ledger_head))).first()
-    return None if row is None else Head(row.log, row.size, row.last_at)
 
 
 async def ledger_size(connection: AsyncConnection) -> int:
@@ -138,23 +111,10 @@ async def entries_from(
     return tuple((index, entry, leaf_hash) for index, entry, leaf_hash in rows)
 
 
-async def policy_versions(
-    connection: AsyncConnection, policy: str | None = None, *, known_at: int | None = None
-) -> tuple[PolicyVersionNamed, ...]:
-    """The versions of *policy*, or of every policy, in the order of recording."""
-    asked = select(policy_version).order_by(policy_version.c.index)
-    if policy is not None:
-        asked = asked.where(policy_version.c.policy == policy)
-    if known_at is not None:
-        asked = asked.where(policy_version.c.index < known_at)
-    rows = await connection.execute(asked)
-    return tuple(PolicyVersionNamed(*row) for row in rows)
-
-
 async def policy_records(
     connection: AsyncConnection, policy: str | None = None, *, known_at: int | None = None
 ) -> tuple[Recorded, ...]:
-    """The documents of those versions, in the same order."""
+    """The versions of *policy*, or of every policy, in the order of recording."""
     asked = (
         select(*_RECORD)
         .join(policy_version, policy_version.c.index == ledger_entry.c.index)
@@ -194,7 +154,6 @@ async def evidence_on(
     return EvidenceOn(
         pieces=tuple(map(_evidence_recorded, rows)),
         streams=await stream_versions(connection, streams),
-        size=await ledger_size(connection),
     )
 
 

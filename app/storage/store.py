@@ -141,7 +141,6 @@ class Snapshot:
     """Everything that a determination rests on, with the stream versions at which it was read."""
 
     streams: Mapping[str, int]
-    size: int
     timeline: tuple[PolicyInForce, ...]
     model: ModelVersion | None
     evidence: Evidence = field(default_factory=Evidence)
@@ -342,7 +341,7 @@ class Store:
             async with self._reading() as connection:
                 past = await self._read_policies(connection, policy, known_at)
                 read = await self._read_model(connection, model, known_at)
-            return Snapshot({}, read.size, past.timeline, read.model, read.evidence)
+            return Snapshot({}, past.timeline, read.model, read.evidence)
         policies, read_now = self._policies.get(policy), self._models.get(model)
         if not from_memory:
             policies, read_now = await self._read_both(policy, model)
@@ -353,7 +352,6 @@ class Store:
             policies, read_now = read_once
         return Snapshot(
             {policy_stream(policy): policies.stream, model_stream(model): read_now.stream},
-            read_now.size,
             policies.timeline,
             read_now.model,
             read_now.evidence,
@@ -392,7 +390,6 @@ class Store:
                 pieces[kind].append(_evidence(piece.record, _EVIDENCE[kind]))
         return _ModelRead(
             found.streams[stream],
-            found.size,
             None if record is None else _read(_MODEL, record.document),
             Evidence(
                 tuple(pieces[Kind.ASSESSMENT]),
@@ -453,7 +450,6 @@ class _ModelRead:
     """A model version and the evidence on it, as of a stream version."""
 
     stream: int
-    size: int
     model: ModelVersion | None
     evidence: Evidence
 

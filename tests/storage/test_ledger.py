@@ -195,16 +195,16 @@ async def test_every_kind_of_row_is_found_by_its_words(ledger: Ledger, fresh: An
 
     database = Database(fresh.service, throwaway=True)
     async with database.reading() as connection:
-        (version,) = await records.policy_versions(connection, "p")
-        assert (version.index, version.version, version.effective) == (0, "2.2", NOON)
-        assert await records.policy_versions(connection, "p", known_at=0) == ()
+        (version,) = await records.policy_records(connection, "p")
+        assert (version.position.index, version.kind) == (0, Kind.POLICY_VERSION)
+        assert await records.policy_records(connection, "p", known_at=0) == ()
         assert (await records.policy_records(connection))[0].document == b'{"a":1}'
         assert (await records.model_record(connection, "m@1")) == await records.record_at(
             connection, 1
         )
         assert await records.model_record(connection, "m@1", known_at=1) is None
         on = await records.evidence_on(connection, "m@1", streams=["model:m@1", "other"])
-        assert (on.size, on.streams) == (5, {"model:m@1": 5, "other": 0})
+        assert on.streams == {"model:m@1": 5, "other": 0}
         assert [(piece.record.subject, piece.withdrawn) for piece in on.pieces] == [("asm_1", 3)]
         then = await records.evidence_on(connection, "m@1", known_at=3)
         assert [piece.withdrawn for piece in then.pieces] == [None]
