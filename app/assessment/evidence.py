@@ -1,10 +1,12 @@
 """The evidence on one model version, as it was recorded."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from app.assessment.assessment import Assessment
+from app.assessment.assessment import Assessment, Finding, Result
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 
@@ -21,15 +23,35 @@ class Recorded(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """One finding, with the assessment that it came in."""
+
+    id: str
+    at: datetime
+    kind: str
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One result, with the assessment that it came in."""
+
+    id: str
+    at: datetime
+    result: Result
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that is known of one model version. Withdrawn assessments are not in it.
 
-    The order within each tuple means nothing: `decide` gives the same bytes for any.
+    The order within each tuple means nothing: `decide` gives the same bytes for any. What is sorted
+    out of it below is sorted once, for evidence is decided on more often than it changes.
     """
 
     assessments: tuple[Recorded[Assessment], ...] = ()
     safeguards: tuple[Recorded[SafeguardReport], ...] = ()
-    sign_offs: tuple[Recorded[SignOff], ...] = field(default=())
+    sign_offs: tuple[Recorded[SignOff], ...] = ()
 
     @property
     def count(self) -> int:
@@ -40,3 +62,49 @@ class Evidence:
         """Id and digest of every piece, in the order of the ids."""
         pieces: list[Recorded[Any]] = [*self.assessments, *self.safeguards, *self.sign_offs]
         yield from sorted((piece.id, piece.digest) for piece in pieces)
+
+    @cached_property
+    def assessed(self) -> Sequence[Recorded[Assessment]]:
+        """The assessments, oldest first; those of one instant in the order of their ids."""
+        return sorted(self.assessments, key=lambda a: (a.item.conducted_at, a.id))
+
+    @cached_property
+    def findings(self) -> Mapping[tuple[str, str], Sequence[Said]]:
+        """By policy and threshold, oldest first."""
+        found: dict[tuple[str, str], list[Said]] = {}
+        for assessment in self.assessed:
+            item = assessment.item
+            for finding in item.findings:
+                said = Said(assessment.id, item.conducted_at, item.kind, finding)
+                found.setdefault((finding.policy, finding.threshold), []).append(said)
+        return found
+
+    @cached_property
+    def results(self) -> Mapping[str, Sequence[Measured]]:
+        """By line, oldest first."""
+        measured: dict[str, list[Measured]] = {}
+        for assessment in self.assessed:
+            for result in assessment.item.results:
+                one = Measured(assessment.id, assessment.item.conducted_at, result)
+                measured.setdefault(result.line, []).append(one)
+        return measured
+
+    @cached_property
+    def reports(self) -> Mapping[tuple[str, str], Sequence[Recorded[SafeguardReport]]]:
+        """By policy and standard."""
+        reported: dict[tuple[str, str], list[Recorded[SafeguardReport]]] = {}
+        for report in self.safeguards:
+            reported.setdefault((report.item.policy, report.item.standard), []).append(report)
+        return reported
+
+    @cached_property
+    def signed(self) -> Mapping[str, Sequence[tuple[datetime, str, SignOff]]]:
+        """By policy: when each sign-off was given, its id, and the sign-off, oldest first."""
+        signed: dict[str, list[tuple[datetime, str, SignOff]]] = {}
+        for sign_off in self.sign_offs:
+            given_at = sign_off.item.given_at
+            assert given_at is not None, "the server's time is filled in before it is recorded"
+            signed.setdefault(sign_off.item.policy, []).append(
+                (given_at, sign_off.id, sign_off.item)
+            )
+        return {policy: sorted(given, key=lambda g: g[:2]) for policy, given in signed.items()}

@@ -5,13 +5,13 @@ not lapsed; what counts against never lapses, and only something newer that perm
 Where two pieces speak for the same instant, the stricter one counts.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
-from app.assessment.assessment import Assessment, Finding, ModelVersion, Result
-from app.assessment.evidence import Evidence, Recorded
+from app.assessment.assessment import Assessment, ModelVersion, Result
+from app.assessment.evidence import Evidence, Measured, Recorded, Said
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 from app.determination.record import LineAnswer, Zone
@@ -38,25 +38,6 @@ from app.vocabulary import EARLIEST, Duration, Outcome, Truth, Verb, write_numbe
 NEVER = Reading(Truth.UNKNOWN)
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """One finding, with the assessment that it came in."""
-
-    id: str
-    at: datetime
-    kind: str
-    finding: Finding
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One result, with the assessment that it came in."""
-
-    id: str
-    at: datetime
-    result: Result
-
-
 @dataclass(frozen=True)
 class Read:
     """The evidence on one model version as one policy version sees it at one instant."""
@@ -66,37 +47,13 @@ class Read:
     evidence: Evidence
     at: datetime
 
-    # --- what is there -------------------------------------------------------------------------
+    def _said(self, threshold: str | None) -> Sequence[Said]:
+        """What was found of a threshold, oldest first; what has not begun is still in it."""
+        return self.evidence.findings.get((self.policy.policy, threshold or ""), ())
 
-    @cached_property
-    def _assessments(self) -> list[Recorded[Assessment]]:
-        return sorted(self.evidence.assessments, key=lambda a: (a.item.conducted_at, a.id))
-
-    @cached_property
-    def _findings(self) -> Mapping[str, list[Said]]:
-        """By threshold, oldest first; those that have not begun are still in it."""
-        by_threshold: dict[str, list[Said]] = {}
-        for assessment in self._assessments:
-            for finding in assessment.item.findings:
-                if finding.policy == self.policy.policy:
-                    item = assessment.item
-                    said = Said(assessment.id, item.conducted_at, item.kind, finding)
-                    by_threshold.setdefault(finding.threshold, []).append(said)
-        return by_threshold
-
-    @cached_property
-    def _results(self) -> Mapping[str, list[Measured]]:
-        by_line: dict[str, list[Measured]] = {}
-        for assessment in self._assessments:
-            for result in assessment.item.results:
-                measured = Measured(assessment.id, assessment.item.conducted_at, result)
-                by_line.setdefault(result.line, []).append(measured)
-        return by_line
-
-    @cached_property
-    def _sign_offs(self) -> list[tuple[datetime, str, SignOff]]:
-        mine = (s for s in self.evidence.sign_offs if s.item.policy == self.policy.policy)
-        return sorted((_given(s.item), s.id, s.item) for s in mine if s.item.given_at is not None)
+    @property
+    def _sign_offs(self) -> Sequence[tuple[datetime, str, SignOff]]:
+        return self.evidence.signed.get(self.policy.policy, ())
 
     # --- conditions ----------------------------------------------------------------------------
 
@@ -173,7 +130,7 @@ class Read:
 
     def _found_against(self, name: str) -> list[datetime]:
         """When people found against the threshold, as far as no later ruling out clears it."""
-        said = self._findings.get(name, [])
+        said = self._said(name)
         cleared = max(
             (s.at for s in said if s.at <= self.at and self._clears(s, name)), default=None
         )
@@ -208,7 +165,7 @@ class Read:
         """A `reached` stands until a later `ruled-out` by the right roles; a `ruled-out` stands
         until anything worse is found at the same time or later.
         """
-        said = self._findings.get(threshold or "", [])
+        said = self._said(threshold)
         begun = [s for s in said if s.at <= self.at]
         if leaf.finding is Outcome.RULED_OUT:
             against = [s for s in said if s.finding.outcome in _AGAINST]
@@ -265,7 +222,7 @@ class Read:
         """
         return [
             a
-            for a in self._assessments
+            for a in self.evidence.assessed
             if a.item.kind == kind
             and a.item.conducted_at <= self.at
             and any(
@@ -290,7 +247,7 @@ class Read:
         last = assessed[-1].item.conducted_at if assessed else None
         above = [
             a
-            for a in self._assessments
+            for a in self.evidence.assessed
             if a.item.effective_compute_ratio is not None
             and a.item.effective_compute_ratio >= leaf.compute_ratio.at_least
             and (last is None or a.item.conducted_at >= last)
@@ -335,7 +292,7 @@ class Read:
         for else a mark on it would take away what counts against.
         """
         if line not in self._current:
-            begun = [m for m in self._results.get(line, []) if m.at <= self.at]
+            begun = [m for m in self.evidence.results.get(line, ()) if m.at <= self.at]
             newest = {m.result.variant: m.at for m in begun if m.result.load_bearing}
             self._current[line] = [
                 m for m in begun if m.at >= newest.get(m.result.variant, EARLIEST)
@@ -373,7 +330,7 @@ class Read:
         return Reading(Truth.YES, _ids(fresh), min(ends, default=None), _LINES)
 
     def _to_come(self, line: str) -> Iterable[Measured]:
-        return (m for m in self._results.get(line, []) if m.at > self.at)
+        return (m for m in self.evidence.results.get(line, ()) if m.at > self.at)
 
     def _rules_in(self, leaf: LineIn) -> Reading:
         """YES where any current result lies in the zone; a bare value is taken as it stands."""
@@ -454,11 +411,11 @@ class Read:
 
     def findings_on(self, name: str) -> list[str]:
         """The assessments that found anything on the threshold by now."""
-        return [s.id for s in self._findings.get(name, []) if s.at <= self.at]
+        return [s.id for s in self._said(name) if s.at <= self.at]
 
     def lapsed_ruling_out(self, name: str) -> bool:
         """Whether a finding once ruled the threshold out."""
-        said = self._findings.get(name, [])
+        said = self._said(name)
         return any(s.finding.outcome is Outcome.RULED_OUT and s.at <= self.at for s in said)
 
     # --- what is in place ----------------------------------------------------------------------
@@ -499,8 +456,8 @@ class Read:
         """From when on the standard, or any of it, was reported not to be met."""
         return [
             r.item.valid_from
-            for r in self.evidence.safeguards
-            if not r.item.met and r.item.policy == self.policy.policy and r.item.standard == name
+            for r in self.evidence.reports.get((self.policy.policy, name), ())
+            if not r.item.met
         ]
 
     @cached_property
@@ -555,10 +512,8 @@ class Read:
         """
         reports = [
             (r.item.valid_from, r.id, r.item)
-            for r in self.evidence.safeguards
-            if r.item.policy == self.policy.policy
-            and r.item.standard == name
-            and r.item.criterion in covering
+            for r in self.evidence.reports.get((self.policy.policy, name), ())
+            if r.item.criterion in covering
         ]
         unmet = [(at, id) for at, id, report in reports if not report.met]
         last_unmet = max((u for u in unmet if u[0] <= self.at), default=None)
@@ -609,11 +564,6 @@ def _rules_out(said: Said, leaf: FindingIs) -> bool:
         and (leaf.in_assessment is None or said.kind == leaf.in_assessment)
         and all(role in said.finding.by for role in leaf.by)
     )
-
-
-def _given(sign_off: SignOff) -> datetime:
-    assert sign_off.given_at is not None, "the server's time is filled in before it is recorded"
-    return sign_off.given_at
 
 
 def _ids(measured: Iterable[Measured]) -> frozenset[str]:
