@@ -48,6 +48,7 @@ _FORBIDDEN_IN_YAML: Final = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ufeff\ufffe\uffff]"
 )
 _DIRECTIVE: Final = re.compile(r"(?:[ \t]*+(?:#[^\r\n]*+)?[\r\n])*+%")
+_BREAK: Final = re.compile(r"[\r\n]")
 _TAB: Final = re.compile(r"(?:^|(?<=\r))(?P<indentation> *)\t|\t", re.MULTILINE)
 
 _COMMENT_AT_ONCE: Final = re.compile(r"[|>][-+0-9]*#")
@@ -470,8 +471,10 @@ class _YamlTree:
             index = tab.end() - 1
             before = bisect_right(starts, index) - 1
             around = self._quoted[before] if before >= 0 else None
-            in_indentation = tab["indentation"] is not None
-            if around is None or index >= around.end or (around.is_block and in_indentation):
+            before_block = tab["indentation"] is not None or (
+                around is not None and not _BREAK.search(self._text, around.start, index)
+            )
+            if around is None or index >= around.end or (around.is_block and before_block):
                 message = "use spaces: a tab may stand only inside quoted or block text"
                 yield Fault("", "tab", message, *_place_of(self._text, index))
 
