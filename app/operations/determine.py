@@ -63,9 +63,9 @@ async def determine(
     """Decide each of *asked*, and record all answers in one durable commit, in that order.
 
     `listed_under` is what the caller's document calls the list of questions; `None`: it is the one
-    question itself. Unknown names are recorded denials. Raises `InvalidDocument` for an instant or a ledger size
-    that lies in the future, `DeterminationSuperseded` where the idempotency key's recorded answer
-    no longer answers, `Unavailable` where it cannot be recorded now.
+    question itself. Unknown names are recorded denials. Raises `InvalidDocument` for an instant or a
+    ledger size that lies in the future, `DeterminationSuperseded` where the idempotency key's
+    recorded answer no longer answers, `Unavailable` where it cannot be recorded now.
     """
     await _refuse_the_future(context, asked, listed_under)
     moving: frozenset[str] = frozenset()
@@ -95,15 +95,20 @@ async def _decide_and_record(
     return await context.store.ledger.append(
         [_draft(context, one) for one in decided],
         actor=context.actor,
-        rests_on={
-            stream: version
-            for one in decided
-            if one.asked.known_at is None
-            for stream, version in one.snapshot.streams.items()
-        },
+        rests_on=_rests_on(decided),
         touches=(),
         key=context.key,
     )
+
+
+def _rests_on(decided: Sequence[Decided]) -> dict[str, int]:
+    """The oldest version at which any of them read each stream: if it has moved, all are stale."""
+    oldest: dict[str, int] = {}
+    for one in decided:
+        if one.asked.known_at is None:
+            for stream, version in one.snapshot.streams.items():
+                oldest[stream] = min(version, oldest.get(stream, version))
+    return oldest
 
 
 async def _refuse_the_future(

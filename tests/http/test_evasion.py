@@ -183,3 +183,23 @@ def test_an_upgrade_does_not_take_a_connection_out_of_our_hands(port: int) -> No
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(request.encode())
         assert connection.recv(64).startswith(b"HTTP/1.1 4")
+
+
+async def test_a_batch_is_decided_under_one_version_of_a_policy(client: httpx.AsyncClient) -> None:
+    """What was read of the policy for one model must not be older than what was read for another."""
+    await client.post("/v1/determinations", json=asked(OPUS))  # now the policy is in memory
+    text = POLICIES["2.2"].read_bytes()
+    later = text.replace(b'version: "2.2"', b'version: "2.3"', 1)
+    later = later.replace(b"effective: 2025-05-14", b"effective: 2026-01-01", 1)
+    recorded = await client.post(
+        f"/v1/policies/{POLICY}/versions",
+        content=later,
+        headers={"Content-Type": "application/yaml"},
+    )
+    assert recorded.status_code == 201
+
+    questions = {"determinations": [asked(OPUS), asked(SONNET)]}
+    answer = await client.post("/v1/determinations/batch", json=questions)
+
+    said = answer.json()["determinations"]
+    assert [d["provenance"]["policy"]["version"] for d in said] == ["2.3", "2.3"]
