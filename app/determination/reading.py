@@ -434,16 +434,20 @@ class Read:
             own, missing = self._criteria_met(name, self.policy.standards[name], after)
             unmet = self._unmet(name)
             begun = [at for at in unmet if at <= self.at]
-            since = after
-            if own.truth is Truth.NO:
-                since = max(at for at in (*begun, after) if at is not None)
+            last = max((at for at in (*begun, after) if at is not None), default=None)
+            since = last if own.truth is Truth.NO else after
             to_come = min((at for at in unmet if at > self.at), default=None)
             for stronger in self._stronger.get(name, ()):
                 reading, _ = self._met_since(stronger, since)
                 if reading.truth is not Truth.YES:
                     continue
-                ends = [at for at in (reading.turns, to_come) if at is not None]
-                turns = min(ends, default=None)
+                # Once its own reports lapse, those that it is not met stand again.
+                lasting, _ = self._met_since(stronger, last)
+                lasts = lasting.truth is Truth.YES
+                if own.truth is Truth.YES and not lasts:
+                    continue
+                turning = (lasting.turns, to_come) if lasts else (reading.turns, to_come, own.turns)
+                turns = min((at for at in turning if at is not None), default=None)
                 if own.truth is Truth.YES:
                     turns = _later(own.turns, turns)
                     own = Reading(Truth.YES, own.evidence | reading.evidence, turns)
