@@ -91,7 +91,9 @@ class Outcome(Enum):
 
 
 class Verb(Enum):
-    """What a role did in a sign-off. `reassess` asks for a new assessment; the others permit."""
+    """What a role did in a sign-off. `reassess` asks for a new assessment and `reversed` takes back
+    what the role permitted before, or overrules others; the rest permit.
+    """
 
     PREPARED = "prepared"
     CRITIQUED = "critiqued"
@@ -101,6 +103,7 @@ class Verb(Enum):
     CONSULTED = "consulted"
     NOTIFIED = "notified"
     REASSESS = "reassess"
+    REVERSED = "reversed"
 
 
 class Document(BaseModel):

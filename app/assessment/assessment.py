@@ -7,7 +7,13 @@ Each type is the body that a client sends and, with an id, the document that is 
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from app.assessment.intervals import Range, normal_range, wilson_range
 from app.vocabulary import (
@@ -30,6 +36,15 @@ from app.vocabulary import (
 AssessmentId = Annotated[str, StringConstraints(pattern=r"^asm_[0-9a-f]{32}$")]
 
 
+def _in_order(facts: dict[str, Decimal]) -> dict[str, Decimal]:
+    return dict(sorted(facts.items()))
+
+
+def _absent(value: object) -> bool:
+    """Whether a field that came later says nothing: then older records keep their bytes."""
+    return value is None or value == () or value == {}
+
+
 class ModelVersion(Document):
     """One version of an AI model, as a registry names it."""
 
@@ -42,6 +57,16 @@ class ModelVersion(Document):
     training_compute_flop: Number | None = None
     released: Day | None = None
     registry_uri: Line | None = None
+    facts: Annotated[
+        dict[Slug, Number], Field(max_length=64, exclude_if=_absent), AfterValidator(_in_order)
+    ] = {}
+    """Numbers about the model or its developer that policies ask for; yes is 1 and no is 0."""
+
+    def fact(self, name: str) -> Decimal | None:
+        """The number on record under that name; `None`: none is."""
+        if name == "training_compute_flop":
+            return self.training_compute_flop
+        return self.facts.get(name)
 
     @field_validator("training_compute_flop")
     @classmethod
@@ -91,6 +116,11 @@ class Result(Document):
     load_bearing: Flag = True
     """`false`: recorded, and not relied on. It permits nothing and still counts against."""
     note: Sentence | None = None
+    not_published: Annotated[
+        tuple[Literal["interval", "n", "variant", "aggregation", "elicitation"], ...],
+        Field(exclude_if=_absent),
+    ] = ()
+    """What the source does not say of it."""
 
     @model_validator(mode="after")
     def _one_uncertainty(self) -> "Result":
@@ -139,11 +169,23 @@ class Finding(Document):
     by: Annotated[tuple[Slug, ...], Field(min_length=1)]
     reason: Sentence
     bounded_by: ModelRef | None = None
+    carried_over_from: Annotated[ModelRef | None, Field(exclude_if=_absent)] = None
+    dissent: Annotated[Sentence | None, Field(exclude_if=_absent)] = None
+    """What those said who did not agree."""
+
+    @property
+    def other_model(self) -> str | None:
+        """The model version that the finding leans on, if it names one."""
+        return self.bounded_by or self.carried_over_from
 
     @model_validator(mode="after")
-    def _bound_is_named(self) -> "Finding":
+    def _other_is_named(self) -> "Finding":
         if (self.outcome is Outcome.BOUNDED_BY) is not (self.bounded_by is not None):
             raise ValueError("`bounded_by` names the stronger model of a `bounded-by` outcome")
+        if self.carried_over_from is not None and self.outcome is not Outcome.CARRIED_OVER:
+            raise ValueError(
+                "`carried_over_from` names the other model of a `carried-over` outcome"
+            )
         return self
 
 

@@ -1,12 +1,14 @@
 """The evidence on one model version, as it was recorded."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from app.assessment.assessment import Assessment, Finding, Result
+from app.assessment.assessment import Assessment, Finding, ModelVersion, Result
+from app.assessment.exceptions import ExceptionOnRecord
+from app.assessment.orders import OrderOnRecord
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 
@@ -15,11 +17,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Recorded(Generic[T]):
-    """A piece of evidence with its id and the digest of its recorded bytes."""
+    """A piece of evidence with its id and the digest of its recorded bytes.
+
+    `index`: its place in the ledger; `None` for one that is recorded nowhere.
+    """
 
     id: str
     digest: str
     item: T
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OtherModel:
+    """Another model version, and what is known of it. Its own `others` are empty: all stand beside
+    one another in the evidence of the model that is asked about.
+    """
+
+    model: ModelVersion
+    evidence: "Evidence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +68,42 @@ class Evidence:
     assessments: tuple[Recorded[Assessment], ...] = ()
     safeguards: tuple[Recorded[SafeguardReport], ...] = ()
     sign_offs: tuple[Recorded[SignOff], ...] = ()
+    exceptions: tuple[Recorded[ExceptionOnRecord], ...] = ()
+    orders: tuple[Recorded[OrderOnRecord], ...] = ()
+    others: Mapping[str, "OtherModel"] = field(default_factory=dict)
+    """The model versions that findings here lean on, by name: all that is known of them."""
 
     @property
     def count(self) -> int:
-        """How many pieces there are."""
-        return len(self.assessments) + len(self.safeguards) + len(self.sign_offs)
+        """How many pieces there are, those on other models included."""
+        own = (self.assessments, self.safeguards, self.sign_offs, self.exceptions, self.orders)
+        return sum(map(len, own)) + sum(other.evidence.count for other in self.others.values())
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Id and digest of every piece, in the order of the ids."""
-        pieces: list[Recorded[Any]] = [*self.assessments, *self.safeguards, *self.sign_offs]
-        yield from sorted((piece.id, piece.digest) for piece in pieces)
+        named = set(self._own_names())
+        named.update(*(other.evidence._own_names() for other in self.others.values()))  # noqa: SLF001 - of one type
+        yield from sorted(named)
+
+    @cached_property
+    def recorded_at(self) -> Mapping[str, int]:
+        """By id, the ledger index of each assessment that is recorded."""
+        return {one.id: one.index for one in self.assessments if one.index is not None}
+
+    def _own_names(self) -> Iterator[tuple[str, str]]:
+        pieces: list[Recorded[Any]] = [
+            *self.assessments,
+            *self.safeguards,
+            *self.sign_offs,
+            *self.exceptions,
+            *self.orders,
+        ]
+        yield from ((piece.id, piece.digest) for piece in pieces)
+        for exception in self.exceptions:
+            yield from ((given.id, given.digest) for given in exception.item.approvals)
+        for order in self.orders:
+            if order.item.lifted is not None:
+                yield order.item.lifted.id, order.item.lifted.digest
 
     @cached_property
     def assessed(self) -> Sequence[Recorded[Assessment]]:

@@ -13,7 +13,14 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
 
 from app.assessment.assessment import Assessment, ModelVersion
-from app.assessment.evidence import Evidence, Recorded
+from app.assessment.evidence import Evidence, OtherModel, Recorded
+from app.assessment.exceptions import (
+    Approved,
+    ExceptionOnRecord,
+    GivenApproval,
+    RequestedException,
+)
+from app.assessment.orders import Lifted, Lifting, Order, OrderOnRecord
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 from app.canonical import canonical_json, digest
@@ -23,7 +30,7 @@ from app.determination.record import Determination, Truthfulness
 from app.errors import Fault, InvalidDocument
 from app.parsing import Places, parse, place
 from app.policy.language import policy_digest
-from app.policy.timeline import in_force_at, timeline
+from app.policy.timeline import Activated, in_force_at, timeline
 from app.policy.version import PolicyVersion
 from app.vocabulary import (
     TEXT,
@@ -116,7 +123,9 @@ class Difference:
 
 def run_case(case: Case, version: PolicyVersion) -> tuple[Difference, ...]:
     """Everything in which the determination under *version* is not what *case* wants."""
-    in_force = in_force_at(timeline([(version, policy_digest(version))]), case.at)
+    in_force = in_force_at(
+        timeline([Activated(version, policy_digest(version), version.effective)]), case.at
+    )
     question = Question(case.model.model, case.action, case.policy, case.at)
     determination = decide(question, in_force, case.model, case.evidence)
     return tuple(_differences(case.want, _summary(determination)))
@@ -186,6 +195,22 @@ class _WrittenEvidence(Document):
     assessments: tuple[_Body, ...] | None = None
     safeguards: tuple[_Body, ...] | None = None
     sign_offs: tuple[_Body, ...] | None = None
+    exceptions: tuple[_Body, ...] | None = None
+    orders: tuple[_Body, ...] | None = None
+
+
+class _WrittenOther(Document):
+    model: _Body
+    evidence: _WrittenEvidence = _WrittenEvidence()
+
+
+class _WrittenException(RequestedException):
+    approvals: tuple[_Body, ...] = ()
+
+
+class _WrittenOrder(Order):
+    lifted_at: Instant | None = None
+    lifted_reason: Sentence | None = None
 
 
 class _WrittenCase(Document):
@@ -196,6 +221,7 @@ class _WrittenCase(Document):
     action: Line | None = None
     model: _Body | None = None
     evidence: _WrittenEvidence = _WrittenEvidence()
+    others: tuple[_WrittenOther, ...] | None = None
     want: Want
 
 
@@ -212,9 +238,23 @@ _MODEL: Final = TypeAdapter(ModelVersion)
 _ASSESSMENT: Final = TypeAdapter(Assessment)
 _SAFEGUARD: Final = TypeAdapter(SafeguardReport)
 _SIGN_OFF: Final = TypeAdapter(SignOff)
+_EXCEPTION: Final = TypeAdapter(_WrittenException)
+_APPROVAL: Final = TypeAdapter(GivenApproval)
+_ORDER: Final = TypeAdapter(_WrittenOrder)
 
 _Written = tuple[str, _Body]
 """A body as it was written, with the pointer to where it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class _GivenEvidence:
+    """The evidence on one model version, as it was written."""
+
+    assessments: tuple[_Written, ...] = ()
+    safeguards: tuple[_Written, ...] = ()
+    sign_offs: tuple[_Written, ...] = ()
+    exceptions: tuple[_Written, ...] = ()
+    orders: tuple[_Written, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +264,8 @@ class _Given:
     at: datetime | None = None
     action: str | None = None
     model: _Written | None = None
-    assessments: tuple[_Written, ...] = ()
-    safeguards: tuple[_Written, ...] = ()
-    sign_offs: tuple[_Written, ...] = ()
+    evidence: _GivenEvidence = _GivenEvidence()
+    others: tuple[tuple[_Written, _GivenEvidence], ...] = ()
 
 
 @dataclass(slots=True)
@@ -251,16 +290,52 @@ class _Reader:
         """Note what is wrong at *at*."""
         self.faults.add(place(Fault(at, code, message), self.places))
 
-    def evidence(self, given: _Given, model: ModelVersion, action: str, at: datetime) -> Evidence:
-        """The evidence of a case, with ids that are its own."""
+    def evidence(
+        self, given: _GivenEvidence, model: ModelVersion, action: str, at: datetime, origin: int = 0
+    ) -> Evidence:
+        """The evidence of a case on *model*, with ids that are its own.
+
+        `origin` tells the evidence on one model version from that on another.
+        """
         on_model = {"model": model.model}
         under_policy = on_model | {"policy": self.policy}
-        sign_off = under_policy | {"action": action, "given_at": write_instant(at)}
+        asked = under_policy | {"action": action}
         return Evidence(
-            self._recorded("asm", _ASSESSMENT, self._findings(given.assessments), on_model),
-            self._recorded("sfg", _SAFEGUARD, given.safeguards, under_policy),
-            self._recorded("sgn", _SIGN_OFF, given.sign_offs, sign_off),
+            self._recorded("asm", _ASSESSMENT, self._findings(given.assessments), on_model, origin),
+            self._recorded("sfg", _SAFEGUARD, given.safeguards, under_policy, origin),
+            self._recorded(
+                "sgn", _SIGN_OFF, given.sign_offs, asked | {"given_at": write_instant(at)}, origin
+            ),
+            tuple(map(self._exception, self._recorded("exc", _EXCEPTION, given.exceptions, asked))),
+            tuple(map(self._order, self._recorded("ord", _ORDER, given.orders, on_model))),
         )
+
+    def _exception(self, written: "Recorded[_WrittenException]") -> Recorded[ExceptionOnRecord]:
+        item = written.item
+        request = RequestedException.model_construct(
+            **{name: getattr(item, name) for name in RequestedException.model_fields}
+        )
+        about: _Body = {"exception": written.id}
+        given = [
+            self.body(_APPROVAL, ("", body), about | {"reason": "approved"})
+            for body in item.approvals
+        ]
+        approvals = tuple(
+            Approved(f"exa_{written.id[4:]}{i:02x}", digest(_bytes(approval)), approval)
+            for i, approval in enumerate(given)
+            if approval is not None
+        )
+        on_record = ExceptionOnRecord(request, approvals)
+        return Recorded(written.id, digest(_bytes(request)), on_record)
+
+    def _order(self, written: "Recorded[_WrittenOrder]") -> Recorded[OrderOnRecord]:
+        item = written.item
+        order = Order.model_construct(**{name: getattr(item, name) for name in Order.model_fields})
+        lifted = None
+        if item.lifted_at is not None:
+            lifting = Lifting(reason=item.lifted_reason or "lifted", lifted_at=item.lifted_at)
+            lifted = Lifted(f"lft_{written.id[4:]}", digest(_bytes(lifting)), lifting)
+        return Recorded(written.id, digest(_bytes(order)), OrderOnRecord(order, lifted))
 
     def _findings(self, assessments: tuple[_Written, ...]) -> tuple[_Written, ...]:
         """The assessments with this file's policy in each finding that names none."""
@@ -286,15 +361,18 @@ class _Reader:
         kind: TypeAdapter[T],
         written: tuple[_Written, ...],
         defaults: _Body,
+        origin: int = 0,
     ) -> tuple[Recorded[T], ...]:
         items = [self.body(kind, one, defaults) for one in written]
         return tuple(
-            Recorded(
-                f"{prefix}_{i:032x}", digest(canonical_json(item.model_dump(mode="json"))), item
-            )
+            Recorded(f"{prefix}_{(origin << 64) + i:032x}", digest(_bytes(item)), item)
             for i, item in enumerate(items)
             if item is not None
         )
+
+
+def _bytes(item: BaseModel) -> bytes:
+    return canonical_json(item.model_dump(mode="json"))
 
 
 def read_cases(text: bytes) -> CaseFile:
@@ -335,7 +413,14 @@ def _case(reader: _Reader, written: _WrittenCase, at: str, above: dict[str, _Giv
     model = reader.body(_MODEL, given.model, {})
     if model is None:
         return None
-    evidence = reader.evidence(given, model, given.action, given.at)
+    evidence = reader.evidence(given.evidence, model, given.action, given.at)
+    others = {}
+    for origin, (body, on_other) in enumerate(given.others, start=1):
+        other = reader.body(_MODEL, body, {})
+        if other is not None:
+            known = reader.evidence(on_other, other, given.action, given.at, origin)
+            others[other.model] = OtherModel(other, known)
+    evidence = replace(evidence, others=others)
     return Case(
         name=written.name,
         note=written.note,
@@ -350,19 +435,30 @@ def _case(reader: _Reader, written: _WrittenCase, at: str, above: dict[str, _Giv
 
 def _given(written: _WrittenCase, at: str, base: _Given) -> _Given:
     """*base* with everything that the case says itself."""
-
-    def of(name: str, own: tuple[_Body, ...] | None, taken_over: tuple[_Written, ...]) -> Any:
-        if own is None:
-            return taken_over
-        return tuple((f"{at}/evidence/{name}/{i}", body) for i, body in enumerate(own))
-
-    pieces = written.evidence
+    others = base.others
+    if written.others is not None:
+        others = tuple(
+            (
+                (f"{at}/others/{i}/model", other.model),
+                _given_evidence(other.evidence, f"{at}/others/{i}/evidence", _GivenEvidence()),
+            )
+            for i, other in enumerate(written.others)
+        )
     return replace(
         base,
         at=written.at or base.at,
         action=written.action or base.action,
         model=base.model if written.model is None else (f"{at}/model", written.model),
-        assessments=of("assessments", pieces.assessments, base.assessments),
-        safeguards=of("safeguards", pieces.safeguards, base.safeguards),
-        sign_offs=of("sign_offs", pieces.sign_offs, base.sign_offs),
+        evidence=_given_evidence(written.evidence, f"{at}/evidence", base.evidence),
+        others=others,
     )
+
+
+def _given_evidence(written: _WrittenEvidence, at: str, base: _GivenEvidence) -> _GivenEvidence:
+    """*base* with each list that is written replaced by it."""
+    own: dict[str, tuple[_Written, ...]] = {
+        name: tuple((f"{at}/{name}/{i}", body) for i, body in enumerate(bodies))
+        for name in type(written).model_fields
+        if (bodies := getattr(written, name)) is not None
+    }
+    return replace(base, **own)

@@ -5,23 +5,36 @@ action may go ahead.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from app.assessment.assessment import ModelVersion
-from app.assessment.evidence import Evidence
+from app.assessment.evidence import Evidence, Recorded
+from app.assessment.exceptions import INTERIM_MEASURES
+from app.assessment.orders import OrderOnRecord
 from app.decoding import pointer
-from app.determination.reading import Read
+from app.determination.reading import NEVER, Excepted, Read
 from app.determination.record import (
+    ConditionAnswer,
     ConsequenceAnswer,
     Determination,
+    LineAnswer,
     ObligationAnswer,
     Reason,
     StandardAnswer,
     ThresholdAnswer,
 )
-from app.policy.conditions import Reading
-from app.policy.timeline import PolicyInForce
-from app.policy.version import Obligation, PolicyVersion, RequiredSignOff, Threshold
-from app.vocabulary import Basis, Duration, Status, Truth, write_instant
+from app.policy.conditions import (
+    Condition,
+    Leaf,
+    ModelFact,
+    Polarity,
+    Reading,
+    fact_holds,
+    truth_of,
+)
+from app.policy.timeline import FirstRecorded, PolicyInForce
+from app.policy.version import Obligation, PolicyVersion, RequiredSignOff, Reversal, Threshold
+from app.vocabulary import Basis, Decision, Duration, Outcome, Status, Truth, write_instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +55,19 @@ def decide(
 ) -> Determination:
     """Decide what the policy requires of the model, and whether the action may go ahead.
 
-    1. Deny where no version is in force, the model is unknown, the policy does not speak of its
-       developer, or the version does not name the action.
+    1. Deny where no version is in force, the model is unknown, the policy does not speak of it,
+       or the version does not name the action.
     2. Read whether the policy wants the model assessed anew.
     3. Read each capability threshold: reached, ruled out, or neither; and whether it binds.
-    4. Collect the standards that the baseline and every binding threshold require.
-    5. Read each required standard against the safeguards: met, not met, or unknown.
-    6. Read the sign-offs that the action needs.
-    7. Close the gate unless every standard that must precede the action is met and signed off.
-    8. Say what the policy attaches to what is missing, what must be done, and until when this
-       holds.
+    4. Collect the standards that the baseline, every binding threshold and standing orders require.
+    5. Read each required standard against the safeguards: met, not met, or unknown; and where it
+       is not met, whether an exception lets the action go ahead all the same.
+    6. Read the sign-offs that the action needs, and whether anyone reversed them.
+    7. Close the gate unless nothing prohibits the action, every standard that must precede it is
+       met or excepted, and it is signed off.
+    8. Read the orders from outside the policy that stop or limit it.
+    9. Say with what it may go ahead, what the policy attaches to what is missing, what must be
+       done, and until when this holds.
 
     Pure and total: the same arguments, in any order of the evidence, give the same determination,
     and no valid argument raises. `policy` is the version in force at `question.at`, `model` the
@@ -67,11 +83,12 @@ def decide(
     version = policy.version
     if model is None:
         return _denied("model.unknown", "", f"model `{question.model}` is not registered")
-    if model.developer not in version.applies_to.developer:
+    scope = scope_of(version, model, question.action)
+    if scope is Truth.NO:
         return _denied(
             "policy.does_not_apply",
-            "/applies_to/developer",
-            f"`{version.policy}` {version.version} does not speak of models of `{model.developer}`",
+            _scope_place(version, model),
+            f"`{version.policy}` {version.version} does not speak of {_whom(version, model)}",
         )
     if question.action not in version.actions:
         return _denied(
@@ -79,68 +96,145 @@ def decide(
             "/actions",
             f"`{version.policy}` {version.version} names no action `{question.action}`",
         )
+    action = version.actions[question.action]
 
     # (2)
     read = Read(version, model, evidence, question.at)
     due = read.reassessment
 
     # (3)
-    answers = [_threshold(read, name) for name in version.thresholds]
+    answers = [_threshold(read, name, policy.first_recorded) for name in version.thresholds]
     binding = [answer for answer, _ in answers if answer.binds]
 
     # (4)
-    requirements = _requirements(version, binding)
+    orders, next_order = read.orders(question.action)
+    by_policy = _requirements(version, binding)
+    requirements, undefined = _with_ordered(version, by_policy, orders)
 
     # (5)
     read_standards = [_standard(version, read, name, requirements) for name in requirements]
+    excepted = {
+        s.id: exception
+        for s, _ in read_standards
+        if s.met != "yes"
+        and question.action in s.before
+        and (exception := read.excepted(s.id, question.action)) is not None
+    }
+    standing = {name: before for name, before in requirements.items() if name not in excepted}
     standards = [
         (answer, reading)
         for answer, reading in read_standards
-        if reading.truth is Truth.NO or not _stands_under_another(version, answer, requirements)
+        if reading.truth is Truth.NO or not _stands_under_another(version, answer, standing)
     ]
     needed = [s for s, _ in standards if question.action in s.before]
 
     # (6)
-    action = version.actions[question.action]
     signed = [
         (sign_off, read.signed(question.action, sign_off.role, sign_off.verb, sign_off.max_age))
         for sign_off in action.sign_offs
     ]
+    reversals = [read.reversed(question.action, one.role) for one in action.may_reverse]
 
     # (7)
+    must_be_current = "reassessment-not-due" in action.needs
     reasons = [
-        *_reassessment_reasons(version, due),
+        *_reassessment_reasons(version, due, blocks=must_be_current),
         *(_threshold_reason(version, answer) for answer in binding),
-        *(_shortfall(version, s) for s in needed if s.met != "yes"),
+        *_prohibitions(version, question.action, binding),
+        *(_shortfall(version, s, excepted.get(s.id)) for s in needed if s.met != "yes"),
         *(
             _unsigned(question.action, i, sign_off)
             for i, (sign_off, reading) in enumerate(signed)
             if reading.truth is not Truth.YES
         ),
+        *(
+            _reversed(question.action, i, reversal, reading)
+            for i, (reversal, reading) in enumerate(zip(action.may_reverse, reversals, strict=True))
+            if reading.truth is Truth.YES
+        ),
     ]
-    denied = any(reason.blocks for reason in reasons)
 
     # (8)
+    policy_denies = any(_closes(reason, needed, by_policy, question.action) for reason in reasons)
+    reasons += [*_order_reasons(orders), *undefined]
+    denied = any(reason.blocks for reason in reasons)
+
+    # (9)
+    conditions = [
+        *_exception_conditions(excepted),
+        *_limitations(version, question.action, binding),
+        *_ordered_limits(orders),
+    ]
+    decision: Literal["allow", "allow_with_conditions", "deny"]
+    decision = "deny" if denied else "allow_with_conditions" if conditions else "allow"
     turning = [
         *([due] if due is not None else []),
         *(reading for _, readings in answers for reading in readings),
         *(reading for _, reading in read_standards),
         *(reading for _, reading in signed),
+        *reversals,
     ]
     turns = [r.turns for r in turning if r.turns is not None]
-    if policy.until is not None:
-        turns.append(policy.until)
+    turns += [exception.until for exception in excepted.values()]
+    turns += [at for at in (policy.until, next_order) if at is not None]
+    recommended = _recommended(version, read, binding, requirements)
     return Determination(
-        decision="deny" if denied else "allow",
-        level=_level(version, (version.standards[name].level for name in requirements)),
-        standards=tuple(s for s, _ in standards),
+        decision=decision,
+        level=_level(version, requirements, binding),
+        standards=(*(s for s, _ in standards), *recommended),
         thresholds=(*(answer for answer, _ in answers), *_domains_without_threshold(version)),
         reassessment=None if due is None else due.truth.value,
         reasons=tuple(reasons),
-        consequences=tuple(_consequences(version, question.action, standards)),
-        obligations=tuple(_obligations(version, question, binding, standards)),
-        flags=_flags(binding, answers),
+        conditions=tuple(conditions),
+        consequences=tuple(_consequences(version, question.action, standards, excepted)),
+        obligations=tuple(_obligations(version, question, evidence, binding, standards)),
+        flags=_flags(binding, answers, scope),
+        basis="policy" if policy_denies else _basis_of(orders, by_policy, question.action),
         valid_until=min(turns, default=None),
+    )
+
+
+def scope_of(version: PolicyVersion, model: ModelVersion, action: str) -> Truth:
+    """Whether the version speaks of that action on that model. What is not known of the model
+    leaves it in scope: only NO lets a policy be passed over.
+    """
+    scope = version.applies_to
+    if scope.developer is not None and model.developer not in scope.developer:
+        return Truth.NO
+    if scope.actions is not None and action not in scope.actions:
+        return Truth.NO
+    return Truth.YES if scope.when is None else _in_scope(scope.when, model)
+
+
+def _in_scope(when: Condition, model: ModelVersion) -> Truth:
+    def fact(leaf: Leaf) -> Reading:
+        assert isinstance(leaf, ModelFact), "a version whose scope rests on more is refused"
+        value = model.fact(leaf.fact)
+        return NEVER if value is None else Reading(fact_holds(leaf, value))
+
+    return truth_of(when, fact, Polarity.COUNTS_AGAINST).truth
+
+
+def strictest(determinations: Iterable[Determination]) -> Decision:
+    """The decision of a gate: that of the strictest; `deny` where there is none at all."""
+    decisions = (Decision(one.decision) for one in determinations)
+    return max(decisions, key=lambda decision: decision.strictness, default=Decision.DENY)
+
+
+def _scope_place(version: PolicyVersion, model: ModelVersion) -> str:
+    scope = version.applies_to
+    if scope.developer is not None and model.developer not in scope.developer:
+        return "/applies_to/developer"
+    if scope.when is not None and _in_scope(scope.when, model) is Truth.NO:
+        return "/applies_to/when"
+    return "/applies_to/actions"
+
+
+def _whom(version: PolicyVersion, model: ModelVersion) -> str:
+    if _scope_place(version, model) == "/applies_to/developer":
+        return f"models of `{model.developer}`"
+    return (
+        f"`{model.model}`" if _scope_place(version, model) == "/applies_to/when" else "this action"
     )
 
 
@@ -154,14 +248,19 @@ def _denied(code: str, place: str, message: str) -> Determination:
 # --- thresholds --------------------------------------------------------------------------------
 
 
-def _threshold(read: Read, name: str) -> tuple[ThresholdAnswer, tuple[Reading, ...]]:
+def _threshold(
+    read: Read, name: str, first_recorded: FirstRecorded | None
+) -> tuple[ThresholdAnswer, tuple[Reading, ...]]:
     """The threshold's answer, with the readings whose turning would change it."""
     threshold = read.policy.thresholds[name]
     reached, ruled_out = read.reached(name), read.ruled_out(name)
+    leans = read.leans(name)
     if reached.truth is Truth.YES:
         status, basis = Status.REACHED, _basis(reached)
     elif ruled_out.truth is Truth.YES:
         status, basis = Status.RULED_OUT, _basis(ruled_out)
+    elif leans is not None and leans[0] is Outcome.CARRIED_OVER and leans[1] is not None:
+        status, basis = Status.NOT_RULED_OUT, Basis.CARRIED_OVER
     elif read.assessed_at_all(name):
         status, basis = Status.NOT_RULED_OUT, Basis.PRECAUTION
     else:
@@ -182,6 +281,11 @@ def _threshold(read: Read, name: str) -> tuple[ThresholdAnswer, tuple[Reading, .
             flags.add("against_line")
     if status is Status.NOT_RULED_OUT and read.lapsed_ruling_out(name):
         flags.add("ruling_out_does_not_count")
+    if status is Status.NOT_RULED_OUT and leans is not None and leans[1] is not Status.RULED_OUT:
+        if leans[0] is Outcome.BOUNDED_BY:
+            flags.add("bound_does_not_hold")
+    if first_recorded is not None:
+        flags.update(_judged_before(read.evidence, name, lines, evidence, first_recorded))
     answer = ThresholdAnswer(
         id=name,
         domain=threshold.domain,
@@ -198,7 +302,28 @@ def _threshold(read: Read, name: str) -> tuple[ThresholdAnswer, tuple[Reading, .
 
 def _basis(settled: Reading) -> Basis:
     """A finding outranks lines: where a judgement was needed, it is what the answer rests on."""
-    return Basis.FINDING if "finding" in settled.rests_on else Basis.LINES
+    for basis in (Basis.FINDING, Basis.BOUNDED_BY, Basis.CARRIED_OVER):
+        if basis.value in settled.rests_on:
+            return basis
+    return Basis.LINES
+
+
+def _judged_before(
+    evidence: Evidence,
+    name: str,
+    lines: Iterable[LineAnswer],
+    found_in: Iterable[str],
+    first_recorded: FirstRecorded,
+) -> Iterable[str]:
+    """Flags for a line or a threshold that was put on record after what it judges."""
+    recorded_at = evidence.recorded_at
+    for line in lines:
+        since = first_recorded.lines.get(line.line)
+        if since is not None and recorded_at.get(line.evidence, since) < since:
+            yield "line_after_result"
+    since = first_recorded.thresholds.get(name)
+    if since is not None and any(recorded_at.get(id, since) < since for id in found_in):
+        yield "threshold_after_result"
 
 
 def _domains_without_threshold(version: PolicyVersion) -> Iterable[ThresholdAnswer]:
@@ -238,14 +363,34 @@ def _threshold_reason(version: PolicyVersion, answer: ThresholdAnswer) -> Reason
 _NOT_RULED_OUT = {
     Basis.PRECAUTION.value: "is not ruled out and binds as if it were reached",
     Basis.UNASSESSED.value: "was not assessed and binds as if it were reached",
+    Basis.CARRIED_OVER.value: "is carried over from a model on which it is not ruled out",
 }
+
+
+def _prohibitions(
+    version: PolicyVersion, action: str, binding: Iterable[ThresholdAnswer]
+) -> Iterable[Reason]:
+    for answer in binding:
+        for i, prohibition in enumerate(version.thresholds[answer.id].prohibits):
+            if action in prohibition.actions:
+                yield Reason(
+                    code="threshold.prohibits",
+                    pointer=pointer("thresholds", answer.id, "prohibits", i),
+                    clause=prohibition.clause,
+                    evidence=answer.evidence,
+                    blocks=True,
+                    message=f"`{answer.id}` binds, and then `{action}` is not permitted",
+                )
 
 
 def _flags(
     binding: Sequence[ThresholdAnswer],
     answers: Sequence[tuple[ThresholdAnswer, tuple[Reading, ...]]],
+    scope: Truth,
 ) -> tuple[str, ...]:
     flags = {flag for answer, _ in answers for flag in answer.flags}
+    if scope is Truth.UNKNOWN:
+        flags.add("scope_unknown")
     if any(answer.status == Status.NOT_RULED_OUT.value for answer in binding):
         flags.add("precautionary")
     if any(answer.basis == Basis.UNASSESSED.value for answer in binding):
@@ -269,17 +414,68 @@ def _requirements(
     return before
 
 
+def _with_ordered(
+    version: PolicyVersion,
+    by_policy: Mapping[str, set[str]],
+    orders: Iterable[Recorded[OrderOnRecord]],
+) -> tuple[dict[str, set[str]], list[Reason]]:
+    """The policy's requirements with those of standing orders, and a reason for each standard that
+    an order names and this version does not define: nothing can meet it.
+    """
+    requirements = {name: set(before) for name, before in by_policy.items()}
+    undefined = []
+    for recorded in orders:
+        order = recorded.item.order
+        if order.policy != version.policy:
+            continue
+        for name in order.standards:
+            if name in version.standards:
+                before = set(order.actions or version.actions)
+                requirements.setdefault(name, set()).update(before & set(version.actions))
+            else:
+                undefined.append(
+                    Reason(
+                        code="order.unknown_standard",
+                        pointer="/standards",
+                        clause=None,
+                        evidence=(recorded.id,),
+                        blocks=True,
+                        message=f"`{order.issuer}` requires `{name}`, which this version does not "
+                        "define",
+                    )
+                )
+    return requirements, undefined
+
+
+def _recommended(
+    version: PolicyVersion,
+    read: Read,
+    binding: Iterable[ThresholdAnswer],
+    requirements: Mapping[str, set[str]],
+) -> tuple[StandardAnswer, ...]:
+    """What the text recommends to others than its publisher: shown, and closing no gate."""
+    before: dict[str, set[str]] = {}
+    for answer in binding:
+        for one in version.thresholds[answer.id].recommends:
+            if one.standard not in requirements:
+                before.setdefault(one.standard, set()).update(one.before)
+    return tuple(
+        _standard(version, read, name, before)[0].model_copy(update={"required": False})
+        for name in before
+    )
+
+
 def _stands_under_another(
-    version: PolicyVersion, answer: StandardAnswer, before: Mapping[str, set[str]]
+    version: PolicyVersion, answer: StandardAnswer, standing: Mapping[str, set[str]]
 ) -> bool:
     """Whether a stronger required standard stands for it, before all the same actions.
 
     Then it is met whenever that one is, unless it is itself reported not to be, and need not be
-    listed beside it.
+    listed beside it. A standard that an exception lets pass stands for no other.
     """
     return any(
-        answer.id in version.standards[stronger].subsumes and before[answer.id] <= before[stronger]
-        for stronger in before
+        answer.id in version.standards[stronger].subsumes and set(answer.before) <= before
+        for stronger, before in standing.items()
     )
 
 
@@ -299,14 +495,23 @@ def _standard(
     return answer, reading
 
 
-def _level(version: PolicyVersion, named: Iterable[str | None]) -> str | None:
-    """The highest level that the required standards name; `None` where the policy has none."""
+def _level(
+    version: PolicyVersion, required: Iterable[str], binding: Iterable[ThresholdAnswer]
+) -> str | None:
+    """The highest level that the required standards and the binding thresholds name, else that of
+    the baseline; `None` where the policy has none.
+    """
     levels = version.levels or ()
+    named = [version.standards[name].level for name in required]
+    named += [version.thresholds[answer.id].level for answer in binding]
+    named.append(None if version.baseline is None else version.baseline.level)
     ranks = [levels.index(level) for level in named if level is not None]
     return levels[max(ranks)] if ranks else None
 
 
-def _shortfall(version: PolicyVersion, answer: StandardAnswer) -> Reason:
+def _shortfall(
+    version: PolicyVersion, answer: StandardAnswer, exception: Excepted | None
+) -> Reason:
     standard = version.standards[answer.id]
     if standard.undefined:
         code, why = (
@@ -328,17 +533,49 @@ def _shortfall(version: PolicyVersion, answer: StandardAnswer) -> Reason:
         pointer=pointer("standards", answer.id),
         clause=standard.clause,
         evidence=answer.evidence,
-        blocks=True,
-        message=f"`{answer.id}` is required: {why}",
+        blocks=exception is None,
+        message=f"`{answer.id}` is required: {why}"
+        if exception is None
+        else f"`{answer.id}` is required: {why}; `{exception.request.exception}` lets it pass",
     )
 
 
+def _exception_conditions(excepted: Mapping[str, Excepted]) -> Iterable[ConditionAnswer]:
+    for standard, exception in excepted.items():
+        name = exception.request.exception
+        yield ConditionAnswer(
+            code=name if name == INTERIM_MEASURES else f"exception:{name}",
+            pointer=pointer(*exception.place),
+            clause=exception.clause,
+            message=f"instead of `{standard}`, until {write_instant(exception.until)}: "
+            f"{exception.request.measures}",
+        )
+
+
+def _limitations(
+    version: PolicyVersion, action: str, binding: Iterable[ThresholdAnswer]
+) -> Iterable[ConditionAnswer]:
+    for answer in binding:
+        for i, limitation in enumerate(version.thresholds[answer.id].limits):
+            if action in limitation.actions:
+                yield ConditionAnswer(
+                    code=f"limitation:{limitation.id}",
+                    pointer=pointer("thresholds", answer.id, "limits", i),
+                    clause=limitation.clause,
+                    message=limitation.statement,
+                )
+
+
 def _consequences(
-    version: PolicyVersion, action: str, standards: Iterable[tuple[StandardAnswer, Reading]]
+    version: PolicyVersion,
+    action: str,
+    standards: Iterable[tuple[StandardAnswer, Reading]],
+    excepted: Mapping[str, Excepted],
 ) -> Iterable[ConsequenceAnswer]:
     for answer, _ in standards:
         standard = version.standards[answer.id]
-        if answer.met == Truth.YES.value or action not in answer.before:
+        met = answer.met == Truth.YES.value or answer.id in excepted
+        if met or action not in answer.before:
             continue
         if (interim := standard.interim_measures) is not None:
             yield ConsequenceAnswer(
@@ -371,7 +608,20 @@ def _unsigned(action: str, position: int, needed: RequiredSignOff) -> Reason:
     )
 
 
-def _reassessment_reasons(version: PolicyVersion, due: Reading | None) -> Iterable[Reason]:
+def _reversed(action: str, position: int, reversal: Reversal, reading: Reading) -> Reason:
+    return Reason(
+        code="sign_off.reversed",
+        pointer=pointer("actions", action, "may_reverse", position),
+        clause=reversal.clause,
+        evidence=tuple(sorted(reading.evidence)),
+        blocks=True,
+        message=f"`{reversal.role}` has reversed what was approved of `{action}`",
+    )
+
+
+def _reassessment_reasons(
+    version: PolicyVersion, due: Reading | None, *, blocks: bool
+) -> Iterable[Reason]:
     if due is None or version.reassess is None or due.truth is Truth.NO:
         return
     known = due.truth is Truth.YES
@@ -380,7 +630,7 @@ def _reassessment_reasons(version: PolicyVersion, due: Reading | None) -> Iterab
         pointer="/reassess",
         clause=version.reassess.clause,
         evidence=tuple(sorted(due.evidence)),
-        blocks=False,
+        blocks=blocks,
         message="a new assessment is due"
         if known
         else "it is not known whether a new assessment is due",
@@ -390,16 +640,17 @@ def _reassessment_reasons(version: PolicyVersion, due: Reading | None) -> Iterab
 def _obligations(
     version: PolicyVersion,
     question: Question,
+    evidence: Evidence,
     binding: Iterable[ThresholdAnswer],
     standards: Iterable[tuple[StandardAnswer, Reading]],
 ) -> Iterable[ObligationAnswer]:
     for i, obligation in enumerate(version.actions[question.action].obligations):
         place = pointer("actions", question.action, "obligations", i)
-        yield _obligation(obligation, place, question.at)
+        yield _obligation(obligation, place, evidence, question.at)
     for answer in binding:
         for i, obligation in enumerate(version.thresholds[answer.id].obligations):
             place = pointer("thresholds", answer.id, "obligations", i)
-            yield _obligation(obligation, place, question.at)
+            yield _obligation(obligation, place, evidence, question.at)
     for standard, reading in standards:
         if version.standards[standard.id].review is not None and reading.turns is not None:
             yield ObligationAnswer(
@@ -413,17 +664,86 @@ def _obligations(
             )
 
 
-def _obligation(obligation: Obligation, place: str, at: datetime) -> ObligationAnswer:
+def _obligation(
+    obligation: Obligation, place: str, evidence: Evidence, at: datetime
+) -> ObligationAnswer:
     due = obligation.due
+    begun = [
+        one.item.conducted_at
+        for one in evidence.assessed
+        if one.item.kind == obligation.since_assessment and one.item.conducted_at <= at
+    ]
+    since = max(begun, default=at)
     return ObligationAnswer(
         id=obligation.id,
         pointer=place,
         clause=obligation.clause,
         by=obligation.by,
         before_action=due == "before",
-        due=due.after(at) if isinstance(due, Duration) else None,
+        due=due.after(since) if isinstance(due, Duration) else None,
         message=obligation.statement,
     )
+
+
+# --- orders ------------------------------------------------------------------------------------
+
+
+def _order_reasons(orders: Iterable[Recorded[OrderOnRecord]]) -> Iterable[Reason]:
+    for recorded in orders:
+        order = recorded.item.order
+        if order.effect == "limit":
+            continue
+        stops = order.effect == "stop"
+        required = f" ({_list(order.standards)})" if order.standards else ""
+        yield Reason(
+            code=f"order.{order.effect}",
+            pointer="",
+            clause=None,
+            evidence=(recorded.id,),
+            blocks=stops,
+            message=f"`{order.issuer}` ordered{required}: {order.statement}",
+        )
+
+
+def _ordered_limits(orders: Iterable[Recorded[OrderOnRecord]]) -> Iterable[ConditionAnswer]:
+    for recorded in orders:
+        order = recorded.item.order
+        if order.effect == "limit":
+            yield ConditionAnswer(
+                code="order.limit",
+                pointer="",
+                clause=None,
+                message=f"`{order.issuer}` ordered: {order.statement}",
+            )
+
+
+def _closes(
+    reason: Reason,
+    needed: Iterable[StandardAnswer],
+    by_policy: Mapping[str, set[str]],
+    action: str,
+) -> bool:
+    """Whether the reason closes the gate by the policy alone, without what orders require."""
+    ordered = {
+        pointer("standards", s.id) for s in needed if action not in by_policy.get(s.id, set())
+    }
+    return reason.blocks and reason.pointer not in ordered
+
+
+def _basis_of(
+    orders: Iterable[Recorded[OrderOnRecord]], by_policy: Mapping[str, set[str]], action: str
+) -> Literal["policy", "voluntary", "outside-policy"]:
+    """What an answer rests on that the policy alone would have made as permissive or more so."""
+    voluntary = False
+    for recorded in orders:
+        order = recorded.item.order
+        asks_more = any(action not in by_policy.get(name, set()) for name in order.standards)
+        if order.effect == "require" and not asks_more:
+            continue
+        if order.effect != "require" or order.issued_by != "company":
+            return "outside-policy"
+        voluntary = True
+    return "voluntary" if voluntary else "policy"
 
 
 # --- words -------------------------------------------------------------------------------------

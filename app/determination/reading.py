@@ -6,17 +6,23 @@ Where two pieces speak for the same instant, the stricter one counts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Final
 
 from app.assessment.assessment import Assessment, ModelVersion, Result
 from app.assessment.evidence import Evidence, Measured, Recorded, Said
+from app.assessment.exceptions import INTERIM_MEASURES, RequestedException
+from app.assessment.orders import OrderOnRecord
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 from app.determination.record import LineAnswer, Zone
 from app.policy.conditions import (
     AssessedWithin,
+    BoundedBy,
+    ByOthers,
+    CarriedOver,
     ComputeRatio,
     Elapsed,
     FindingIs,
@@ -33,9 +39,12 @@ from app.policy.conditions import (
     walk,
 )
 from app.policy.version import PolicyVersion, Standard, Threshold
-from app.vocabulary import EARLIEST, Duration, Outcome, Truth, Verb, write_number
+from app.vocabulary import EARLIEST, Duration, Outcome, Status, Truth, Verb, write_number
 
 NEVER = Reading(Truth.UNKNOWN)
+
+LONGEST_LEANING: Final = 8
+"""How many models may lean on one another in a row."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,10 @@ class Read:
     model: ModelVersion
     evidence: Evidence
     at: datetime
+    depth: int = 0
+    """How many models lean on this one in a row, from the one that is asked about."""
+    leant_on: dict[tuple[str, int], "Read"] = field(default_factory=dict)
+    """Each other model is read once at each depth, however many findings lean on it."""
 
     def _said(self, threshold: str | None) -> Sequence[Said]:
         """What was found of a threshold, oldest first; what has not begun is still in it."""
@@ -107,6 +120,12 @@ class Read:
                 return self._compute_ratio(leaf)
             case SignedOff():
                 return self._signed_off(leaf)
+            case BoundedBy():
+                bound = leaf.bounded_by
+                return self._leans_on(Outcome.BOUNDED_BY, bound, threshold or "", _BOUNDED)
+            case CarriedOver():
+                carried = leaf.carried_over
+                return self._leans_on(Outcome.CARRIED_OVER, carried, threshold or "", _CARRIED)
             case ModelFact():
                 return self._fact(leaf)
 
@@ -266,22 +285,131 @@ class Read:
         given = [
             (at, id)
             for at, id, sign_off in self._sign_offs
-            if sign_off.role == leaf.by and sign_off.verb is leaf.sign_off
+            if sign_off.role == leaf.by
+            and sign_off.verb is leaf.sign_off
+            and not self._taken_back(at, sign_off)
         ]
         if leaf.sign_off is Verb.REASSESS and leaf.since_assessment is not None:
             assessed = self._begun(leaf.since_assessment)
             if assessed:
                 given = [(at, id) for at, id in given if at >= assessed[-1].item.conducted_at]
         begun = [id for at, id in given if at <= self.at]
-        if begun:
-            return Reading(Truth.YES, frozenset({begun[-1]}))
         if leaf.sign_off is Verb.REASSESS:
+            if begun:
+                return Reading(Truth.YES, frozenset({begun[-1]}))
             return Reading(Truth.NO, turns=min((at for at, _ in given), default=None))
+        if begun:
+            return Reading(Truth.YES, frozenset({begun[-1]}), self._next_reversal({leaf.by}))
         return NEVER
 
+    def _taken_back(self, given_at: datetime, given: SignOff) -> bool:
+        """Whether the role reversed, by now and no earlier, what it signed of the action."""
+        return given.verb not in (Verb.REASSESS, Verb.REVERSED) and any(
+            given_at <= at <= self.at
+            for at, _, reversal in self._reversals
+            if (reversal.role, reversal.action) == (given.role, given.action)
+        )
+
+    @cached_property
+    def _reversals(self) -> Sequence[tuple[datetime, str, SignOff]]:
+        return [one for one in self._sign_offs if one[2].verb is Verb.REVERSED]
+
+    def _next_reversal(self, roles: set[str]) -> datetime | None:
+        """When the next reversal by any of *roles* begins, of those on record."""
+        to_come = (at for at, _, one in self._reversals if at > self.at and one.role in roles)
+        return min(to_come, default=None)
+
+    def reversed(self, action: str, role: str) -> Reading:
+        """Whether the role reversed what others approved of the action, and did not approve since.
+
+        It counts against, and only a later approval of the same role ends it.
+        """
+        on_it = [
+            (at, id, one.verb)
+            for at, id, one in self._sign_offs
+            if (one.action, one.role) == (action, role)
+        ]
+        approved = max(
+            (at for at, _, verb in on_it if verb is Verb.APPROVED and at <= self.at), default=None
+        )
+        standing = [
+            id
+            for at, id, verb in on_it
+            if verb is Verb.REVERSED and at <= self.at and (approved is None or at >= approved)
+        ]
+        if standing:
+            return Reading(Truth.YES, frozenset({standing[-1]}))
+        return Reading(Truth.NO, turns=self._next_reversal({role}))
+
     def _fact(self, leaf: ModelFact) -> Reading:
-        value = self.model.training_compute_flop
+        value = self.model.fact(leaf.fact)
         return NEVER if value is None else Reading(fact_holds(leaf, value))
+
+    # --- other models --------------------------------------------------------------------------
+
+    def _leans_on(
+        self, outcome: Outcome, leaf: ByOthers, threshold: str, rests_on: frozenset[str]
+    ) -> Reading:
+        """YES where a finding of that kind stands and, on the model that it names, the threshold is
+        ruled out. Whatever counts against here and is no older outweighs it.
+        """
+        said = self._said(threshold)
+        against = [s.at for s in said if s.finding.outcome in _AGAINST]
+        worst = max((at for at in against if at <= self.at), default=None)
+        bearing: list[tuple[datetime, str, frozenset[str]]] = []
+        for one in said:
+            if (
+                one.finding.outcome is not outcome
+                or not (worst or EARLIEST) < one.at <= self.at
+                or not set(leaf.by) <= set(one.finding.by)
+                or leaf.in_assessment not in (None, one.kind)
+                or self.at >= _forever(one.at, leaf.max_age)
+                or (other := self.other(one.finding.other_model)) is None
+            ):
+                continue
+            reached, ruled_out = other.reached(threshold), other.ruled_out(threshold)
+            if reached.truth is Truth.YES or ruled_out.truth is not Truth.YES:
+                continue
+            ends = [at for at in (reached.turns, ruled_out.turns) if at is not None]
+            until = min([*ends, _forever(one.at, leaf.max_age)])
+            bearing.append((until, one.id, ruled_out.evidence))
+        if not bearing:
+            return NEVER
+        until, id, evidence = max(bearing, key=lambda one: one[:2])
+        turns = min([until, *(at for at in against if at > self.at)])
+        return Reading(Truth.YES, evidence | {id}, _ever(turns), rests_on)
+
+    def other(self, model: str | None) -> "Read | None":
+        """The evidence on another model version under the same policy version, at this instant.
+
+        `None` where it is not known, or too many models lean on one another in a row: so models
+        that lean on one another in a circle bear nothing.
+        """
+        known = self.evidence.others.get(model or "")
+        if known is None or self.depth == LONGEST_LEANING:
+            return None
+        place = known.model.model, self.depth + 1
+        if place not in self.leant_on:
+            evidence = replace(known.evidence, others=self.evidence.others)
+            self.leant_on[place] = Read(
+                self.policy, known.model, evidence, self.at, self.depth + 1, self.leant_on
+            )
+        return self.leant_on[place]
+
+    def leans(self, name: str) -> "tuple[Outcome, Status | None] | None":
+        """The newest finding on the threshold, where it leans on another model, with what the
+        threshold is there: no status where nothing is known of it there.
+        """
+        begun = [s for s in self._said(name) if s.at <= self.at]
+        if not begun or begun[-1].finding.outcome not in (Outcome.BOUNDED_BY, Outcome.CARRIED_OVER):
+            return None
+        outcome, other = begun[-1].finding.outcome, self.other(begun[-1].finding.other_model)
+        if other is None or not other.assessed_at_all(name):
+            return outcome, None
+        if other.reached(name).truth is Truth.YES:
+            return outcome, Status.REACHED
+        ruled_out = other.ruled_out(name).truth is Truth.YES
+        return outcome, Status.RULED_OUT if ruled_out else Status.NOT_RULED_OUT
 
     # --- lines ---------------------------------------------------------------------------------
 
@@ -545,20 +673,121 @@ class Read:
             for at, id, sign_off in self._sign_offs
             if (sign_off.action, sign_off.role, sign_off.verb) == (action, role, verb)
             and at <= self.at < _forever(at, max_age)
+            and not self._taken_back(at, sign_off)
         ]
         if not given:
             return NEVER
         turns, id = max(given)
-        return Reading(Truth.YES, frozenset({id}), None if max_age is None else turns)
+        ends = [] if max_age is None else [turns]
+        reversal = self._next_reversal({role})
+        ends += [] if reversal is None else [reversal]
+        return Reading(Truth.YES, frozenset({id}), min(ends, default=None))
+
+    # --- exceptions and orders -----------------------------------------------------------------
+
+    def excepted(self, standard: str, action: str) -> "Excepted | None":
+        """The exception under which the action may go ahead without the standard, if one counts;
+        of several, the one that lasts longest.
+        """
+        counting = []
+        for recorded in self.evidence.exceptions:
+            request = recorded.item.request
+            if (request.policy, request.standard, request.action) != (
+                self.policy.policy,
+                standard,
+                action,
+            ):
+                continue
+            permitted = self._permitted(request.exception, standard, action)
+            if permitted is None:
+                continue
+            roles, at_most, clause, place = permitted
+            approved = recorded.item.approved_since(roles)
+            begins = request.valid_from
+            assert begins is not None, "the server's time is filled in before it is recorded"
+            ends = (
+                request.valid_until
+                if at_most is None
+                else min(request.valid_until, at_most.after(begins))
+            )
+            if approved is not None and max(begins, approved) <= self.at < ends:
+                ids = frozenset({recorded.id, *(given.id for given in recorded.item.approvals)})
+                counting.append((ends, recorded.id, Excepted(request, ids, ends, clause, place)))
+        return max(counting, key=lambda one: one[:2])[2] if counting else None
+
+    def _permitted(
+        self, exception: str, standard: str, action: str
+    ) -> tuple[tuple[str, ...], Duration | None, str, tuple[str | int, ...]] | None:
+        """Who must approve the exception, for how long at most, its clause, and where it stands."""
+        if exception == INTERIM_MEASURES:
+            interim = self.policy.standards[standard].interim_measures
+            if interim is None:
+                return None
+            place = ("standards", standard, "interim_measures")
+            return interim.approved_by, interim.at_most, interim.clause, place
+        permitted = (self.policy.exceptions or {}).get(exception)
+        if (
+            permitted is None
+            or standard not in permitted.stands_for
+            or (permitted.actions is not None and action not in permitted.actions)
+        ):
+            return None
+        return (
+            permitted.approved_by,
+            permitted.at_most,
+            permitted.clause,
+            ("exceptions", exception),
+        )
+
+    def orders(self, action: str) -> tuple[list[Recorded[OrderOnRecord]], datetime | None]:
+        """The orders that stand on the action, oldest first, and when the next one begins."""
+        on_it = sorted(
+            (
+                one
+                for one in self.evidence.orders
+                if one.item.order.actions is None or action in one.item.order.actions
+            ),
+            key=lambda one: (_begins(one.item), one.id),
+        )
+        standing = [
+            one for one in on_it if _begins(one.item) <= self.at and not self._lifted(one.item)
+        ]
+        to_come = (_begins(one.item) for one in on_it if _begins(one.item) > self.at)
+        return standing, min(to_come, default=None)
+
+    def _lifted(self, one: OrderOnRecord) -> bool:
+        lifted_at = None if one.lifted is None else one.lifted.item.lifted_at
+        return lifted_at is not None and lifted_at <= self.at
+
+
+@dataclass(frozen=True, slots=True)
+class Excepted:
+    """An exception that counts: its request, the evidence of it, until when, and the policy's own
+    words that permit it.
+    """
+
+    request: RequestedException
+    evidence: frozenset[str]
+    until: datetime
+    clause: str
+    place: tuple[str | int, ...]
+
+
+def _begins(one: OrderOnRecord) -> datetime:
+    begins = one.order.begins_at
+    assert begins is not None, "the server's time is filled in before it is recorded"
+    return begins
 
 
 _AGAINST = frozenset({Outcome.INCONCLUSIVE, Outcome.NOT_RULED_OUT, Outcome.REACHED})
-"""`bounded-by` and `carried-over` neither permit nor count against until a policy gives them use."""
+"""`bounded-by` and `carried-over` permit only where a policy gives them use."""
 
 _JUDGES = _AGAINST | {Outcome.RULED_OUT}
 
 _FINDING = frozenset({"finding"})
 _LINES = frozenset({"lines"})
+_BOUNDED = frozenset({"bounded-by"})
+_CARRIED = frozenset({"carried-over"})
 
 
 def _rules_out(said: Said, leaf: FindingIs) -> bool:

@@ -112,17 +112,43 @@ class SignedOff(Document):
     since_assessment: Slug | None = None
 
 
-class ModelFact(Document):
-    """A number on record about the model version itself: at least, or below, a bound."""
+class ByOthers(Document):
+    """By which roles a finding that leans on another model must be made, and how old it may be."""
 
-    fact: Literal["training_compute_flop"]
+    by: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    in_assessment: Slug | None = None
+    max_age: ADuration | None = None
+
+
+class BoundedBy(Document):
+    """All of those roles found a stronger model to bound this one, and on that model the same
+    threshold is ruled out now.
+    """
+
+    bounded_by: ByOthers
+
+
+class CarriedOver(Document):
+    """All of those roles carried over what was found of another model, and on that model the same
+    threshold is ruled out now.
+    """
+
+    carried_over: ByOthers
+
+
+class ModelFact(Document):
+    """A number on record about the model version itself, or its developer, held against a bound."""
+
+    fact: Slug
     at_least: Number | None = None
     below: Number | None = None
+    above: Number | None = None
+    at_most: Number | None = None
 
     @model_validator(mode="after")
     def _one_bound(self) -> "ModelFact":
-        if (self.at_least is None) == (self.below is None):
-            raise ValueError("give one of `at_least` and `below`")
+        if sum(v is not None for v in (self.at_least, self.below, self.above, self.at_most)) != 1:
+            raise ValueError("give one of `at_least`, `above`, `below` and `at_most`")
         return self
 
 
@@ -164,6 +190,8 @@ Leaf = (
     | Elapsed
     | ComputeRatio
     | SignedOff
+    | BoundedBy
+    | CarriedOver
     | ModelFact
 )
 
@@ -180,6 +208,8 @@ _KEYS = (
     "elapsed",
     "compute_ratio",
     "sign_off",
+    "bounded_by",
+    "carried_over",
     "fact",
 )
 TAG = "condition:"  # marks a discriminator's name in pydantic's error locations
@@ -206,6 +236,8 @@ Condition = Annotated[
     | Annotated[Elapsed, Tag(TAG + "elapsed")]
     | Annotated[ComputeRatio, Tag(TAG + "compute_ratio")]
     | Annotated[SignedOff, Tag(TAG + "sign_off")]
+    | Annotated[BoundedBy, Tag(TAG + "bounded_by")]
+    | Annotated[CarriedOver, Tag(TAG + "carried_over")]
     | Annotated[ModelFact, Tag(TAG + "fact")],
     Discriminator(
         _kind,
@@ -225,7 +257,13 @@ def polarity(leaf: Leaf) -> Polarity | None:
             return _polarity(leaf.finding is Outcome.RULED_OUT)
         case LineIn():
             return _polarity(leaf.zone == "rule_out")
-        case AssessedWithin() | ThresholdRuledOut() | ReassessmentNotDue():
+        case (
+            AssessedWithin()
+            | ThresholdRuledOut()
+            | ReassessmentNotDue()
+            | BoundedBy()
+            | CarriedOver()
+        ):
             return Polarity.PERMITS
         case Elapsed() | ComputeRatio():
             return Polarity.COUNTS_AGAINST
@@ -267,8 +305,14 @@ def walk(
 def fact_holds(fact: ModelFact, value: Decimal) -> Truth:
     """Whether the fact holds of a model whose recorded number is *value*."""
     if fact.at_least is not None:
-        return Truth.YES if value >= fact.at_least else Truth.NO
-    return Truth.YES if fact.below is not None and value < fact.below else Truth.NO
+        holds = value >= fact.at_least
+    elif fact.above is not None:
+        holds = value > fact.above
+    elif fact.at_most is not None:
+        holds = value <= fact.at_most
+    else:
+        holds = fact.below is not None and value < fact.below
+    return Truth.YES if holds else Truth.NO
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ from app.policy.conditions import (
     AnyOf,
     AssessedWithin,
     AtLeast,
+    BoundedBy,
+    CarriedOver,
     ComputeRatio,
     Condition,
     Elapsed,
@@ -41,7 +43,7 @@ from app.policy.version import (
     Standard,
     Threshold,
 )
-from app.vocabulary import TWO_SIDED_Z, Outcome, Verb
+from app.vocabulary import TWO_SIDED_Z, Duration, Outcome, Verb
 
 Path = tuple[str | int, ...]
 
@@ -52,9 +54,11 @@ def lint(version: PolicyVersion) -> list[Fault]:
         Fault(pointer(*path), code, message)
         for check in (
             _head,
+            _scope,
             _levels,
             _standards,
             _requirements,
+            _exceptions,
             _lines,
             _thresholds,
             _reassess,
@@ -66,6 +70,8 @@ def lint(version: PolicyVersion) -> list[Fault]:
 
 Found = Iterator[tuple[Path, str, str]]
 _UNKNOWN: Final = "unknown-reference"
+_INTERIM: Final = "interim-measures"
+_BUILT_IN: Final = "training_compute_flop"
 _LARGEST_CONDITION: Final = 256
 _LONGEST_CHAIN: Final = 16
 """How many standards may stand for one another in a row, and thresholds rule each other out."""
@@ -118,15 +124,39 @@ def _reach(name: str, edges: Mapping[str, Sequence[str]]) -> set[str]:
 def _head(version: PolicyVersion) -> Found:
     if version.supersedes == version.version:
         yield ("supersedes",), "circle", "a version cannot supersede itself"
-    yield from _once(("applies_to", "developer"), "developer", version.applies_to.developer)
     if version.confidence not in TWO_SIDED_Z:
         allowed = ", ".join(f"`{c}`" for c in sorted(TWO_SIDED_Z))
         yield ("confidence",), "unsupported-confidence", f"must be one of {allowed}"
 
 
+def _scope(version: PolicyVersion) -> Found:
+    scope = version.applies_to
+    where: Path = ("applies_to",)
+    yield from _once((*where, "developer"), "developer", scope.developer or ())
+    yield from _known((*where, "actions"), "action", scope.actions or (), version.actions)
+    yield from _once((*where, "actions"), "action", scope.actions or ())
+    if scope.actions is not None:
+        for name in version.actions:
+            if name not in scope.actions:
+                why = "lies outside `applies_to`, so nobody can ask for it"
+                yield ("actions", name), "unreachable", why
+    if scope.when is not None:
+        yield from _condition(version, scope.when, (*where, "when"), None)
+        if _size(scope.when) > _LARGEST_CONDITION:
+            why = f"the condition has more than {_LARGEST_CONDITION} parts"
+            yield (*where, "when"), "too-large", why
+    if version.facts is not None and _BUILT_IN in version.facts:
+        yield ("facts", _BUILT_IN), "repeated", "is on record for every model already"
+
+
 def _levels(version: PolicyVersion) -> Found:
     levels = version.levels or ()
     yield from _once(("levels",), "level", levels)
+    if version.baseline is not None and version.baseline.level is not None:
+        yield from _known(("baseline", "level"), "level", [version.baseline.level], levels)
+    for name, threshold in version.thresholds.items():
+        if threshold.level is not None:
+            yield from _known(("thresholds", name, "level"), "level", [threshold.level], levels)
     for name, standard in version.standards.items():
         if standard.level is not None:
             yield from _known(("standards", name, "level"), "level", [standard.level], levels)
@@ -182,9 +212,9 @@ def _content_of(standard: Standard, path: Path) -> Found:
 
 
 def _requirements(version: PolicyVersion) -> Found:
-    def check(path: Path, requires: Iterable[Requirement]) -> Found:
+    def check(path: Path, requires: Iterable[Requirement], key: str = "requires") -> Found:
         for i, requirement in enumerate(requires):
-            where = (*path, "requires", i)
+            where = (*path, key, i)
             named = [requirement.standard]
             yield from _known((*where, "standard"), "standard", named, version.standards)
             yield from _known((*where, "before"), "action", requirement.before, version.actions)
@@ -194,6 +224,22 @@ def _requirements(version: PolicyVersion) -> Found:
         yield from check(("baseline",), version.baseline.requires)
     for name, threshold in version.thresholds.items():
         yield from check(("thresholds", name), threshold.requires)
+        yield from check(("thresholds", name), threshold.recommends, "recommends")
+
+
+def _exceptions(version: PolicyVersion) -> Found:
+    for name, exception in (version.exceptions or {}).items():
+        path: Path = ("exceptions", name)
+        if name == _INTERIM:
+            why = "is the name of what a standard permits itself, in its `interim_measures`"
+            yield path, "ambiguous", why
+        stands_for = exception.stands_for
+        yield from _known((*path, "stands_for"), "standard", stands_for, version.standards)
+        yield from _once((*path, "stands_for"), "standard", stands_for)
+        yield from _roles(version, (*path, "approved_by"), exception.approved_by)
+        actions = exception.actions or ()
+        yield from _known((*path, "actions"), "action", actions, version.actions)
+        yield from _once((*path, "actions"), "action", actions)
 
 
 def _lines(version: PolicyVersion) -> Found:
@@ -245,6 +291,7 @@ def _thresholds(version: PolicyVersion) -> Found:
         yield from _known((*path, "evidence"), "line", threshold.evidence, version.lines)
         yield from _once((*path, "evidence"), "line", threshold.evidence)
         yield from _obligations(version, path, threshold.obligations)
+        yield from _effects(version, path, threshold)
         against = Polarity.COUNTS_AGAINST
         yield from _condition(version, threshold.reached, (*path, "reached"), against)
         yield from _condition(version, threshold.ruled_out, (*path, "ruled_out"), Polarity.PERMITS)
@@ -260,12 +307,24 @@ def _thresholds(version: PolicyVersion) -> Found:
             yield (*path, "ruled_out"), "no-evidence", why
 
 
+def _effects(version: PolicyVersion, path: Path, threshold: Threshold) -> Found:
+    named = [
+        *((("prohibits", i), one.actions) for i, one in enumerate(threshold.prohibits)),
+        *((("limits", i), one.actions) for i, one in enumerate(threshold.limits)),
+    ]
+    for place, actions in named:
+        where = (*path, *place, "actions")
+        yield from _known(where, "action", actions, version.actions)
+        yield from _once(where, "action", actions)
+    yield from _once((*path, "limits"), "limitation", [one.id for one in threshold.limits])
+
+
 def _asks_for_evidence(tree: Condition) -> bool:
     """Whether the tree can hold only with a finding by named roles, or a result."""
     match tree:
         case FindingIs():
             return bool(tree.by)
-        case LineIn() | ThresholdRuledOut():
+        case LineIn() | ThresholdRuledOut() | BoundedBy() | CarriedOver():
             return True
         case AllOf():
             return any(map(_asks_for_evidence, tree.all))
@@ -296,7 +355,11 @@ def _obligations(version: PolicyVersion, path: Path, obligations: Sequence[Oblig
     yield from _once((*path, "obligations"), "obligation", [one.id for one in obligations])
     for i, obligation in enumerate(obligations):
         by = [obligation.by] if obligation.by else []
-        yield from _known((*path, "obligations", i, "by"), "role", by, version.roles)
+        where = (*path, "obligations", i)
+        yield from _known((*where, "by"), "role", by, version.roles)
+        if obligation.since_assessment is not None and not isinstance(obligation.due, Duration):
+            why = "starts a clock that has no length: give `due` a duration"
+            yield (*where, "since_assessment"), "no-effect", why
 
 
 def _reassess(version: PolicyVersion) -> Found:
@@ -305,8 +368,12 @@ def _reassess(version: PolicyVersion) -> Found:
         yield from _condition(version, version.reassess.when, path, Polarity.COUNTS_AGAINST)
 
 
-def _condition(version: PolicyVersion, tree: Condition, path: Path, towards: Polarity) -> Found:
-    """References, possible bounds, and the one polarity that every leaf must have here."""
+def _condition(
+    version: PolicyVersion, tree: Condition, path: Path, towards: Polarity | None
+) -> Found:
+    """References, possible bounds, and the one polarity that every leaf must have here; `None`
+    where only facts may stand.
+    """
     in_reassess = path[0] == "reassess"
     under_not: set[Path] = set()
     for below, node in walk(tree):
@@ -335,6 +402,9 @@ def _condition(version: PolicyVersion, tree: Condition, path: Path, towards: Pol
             case LineIn():
                 yield from _known((*where, "line"), "line", [node.line], version.lines)
                 line = version.lines.get(node.line)
+                if line is not None and line.status == "withdrawn":
+                    why = f"line `{node.line}` is withdrawn, so nothing may rest on it"
+                    yield (*where, "line"), "withdrawn", why
                 if line is not None and getattr(line, node.zone) is None:
                     why = f"line `{node.line}` has no `{node.zone}` zone, so this can never hold"
                     yield (*where, "zone"), "unreachable", why
@@ -351,6 +421,9 @@ def _condition(version: PolicyVersion, tree: Condition, path: Path, towards: Pol
                     yield (*where, "reassessment"), _UNKNOWN, why
             case SignedOff():
                 yield from _known((*where, "by"), "role", [node.by], version.roles)
+                if node.sign_off is Verb.REVERSED:
+                    why = "a reversal counts by `may_reverse`, and takes back what its role signed"
+                    yield (*where, "sign_off"), "misplaced", why
                 if node.since_assessment is not None and node.sign_off is not Verb.REASSESS:
                     why = (
                         "a newer assessment may not take away what permits; only `reassess` has it"
@@ -358,9 +431,16 @@ def _condition(version: PolicyVersion, tree: Condition, path: Path, towards: Pol
                     yield (*where, "since_assessment"), "breaks-a-law", why
             case ComputeRatio():
                 yield from _positive((*where, "compute_ratio"), node.compute_ratio.at_least)
+            case BoundedBy():
+                yield from _roles(version, (*where, "bounded_by", "by"), node.bounded_by.by)
+            case CarriedOver():
+                yield from _roles(version, (*where, "carried_over", "by"), node.carried_over.by)
             case ModelFact():
-                yield from _positive(where, node.at_least, "at_least")
-                yield from _positive(where, node.below, "below")
+                facts = {_BUILT_IN, *(version.facts or ())}
+                yield from _known((*where, "fact"), "fact", [node.fact], facts)
+                if node.fact == _BUILT_IN:
+                    for key in ("at_least", "above", "below", "at_most"):
+                        yield from _positive(where, getattr(node, key), key)
             case AssessedWithin() | Elapsed():
                 pass
             case _:
@@ -372,7 +452,9 @@ def _condition(version: PolicyVersion, tree: Condition, path: Path, towards: Pol
         if inside_not and leans is not None:
             why = "only facts about the model may stand under `not`: evidence there breaks a law"
             yield where, "breaks-a-law", why
-        elif leans is not None and leans is not towards:
+        elif leans is not None and towards is None:
+            yield where, "misplaced", "only facts about the model settle whom the policy speaks of"
+        elif leans is not None and towards is not None and leans is not towards:
             yield where, "breaks-a-law", _WRONG_WAY[towards]
 
 
@@ -382,7 +464,13 @@ def _positive(path: Path, number: Decimal | None, key: str = "at_least") -> Foun
 
 
 def _precedes(version: PolicyVersion, action: str) -> bool:
-    """Whether any standard can be required before the action."""
+    """Whether anything but a sign-off can stand before the action."""
+    if "reassessment-not-due" in version.actions[action].needs:
+        return True
+    for threshold in version.thresholds.values():
+        binds = threshold.not_ruled_out.means == "binds"
+        if binds and any(action in one.actions for one in threshold.prohibits):
+            return True
     requirements = list(version.baseline.requires) if version.baseline is not None else []
     for threshold in version.thresholds.values():
         requirements += threshold.requires
@@ -401,11 +489,21 @@ def _actions(version: PolicyVersion) -> Found:
         if not action.sign_offs and not _precedes(version, name):
             why = "nothing must precede it: it would be allowed whatever is found"
             yield where, "vacuous", why
+        needs = action.needs
+        yield from _once((*where, "needs"), "need", needs)
+        if "reassessment-not-due" in needs and version.reassess is None:
+            why = "this version has no `reassess` section"
+            yield (*where, "needs"), _UNKNOWN, why
+        for i, reversal in enumerate(action.may_reverse):
+            place = (*where, "may_reverse", i, "role")
+            yield from _known(place, "role", [reversal.role], version.roles)
+        reversing = [one.role for one in action.may_reverse]
+        yield from _once((*where, "may_reverse"), "role", reversing)
         signed = [f"{one.verb.value} by {one.role}" for one in action.sign_offs]
         yield from _once((*where, "sign_offs"), "sign-off", signed)
         yield from _obligations(version, where, action.obligations)
         for i, sign_off in enumerate(action.sign_offs):
             path: Path = ("actions", name, "sign_offs", i)
             yield from _known((*path, "role"), "role", [sign_off.role], version.roles)
-            if sign_off.verb is Verb.REASSESS:
-                yield (*path, "verb"), "misplaced", "`reassess` permits nothing"
+            if sign_off.verb in (Verb.REASSESS, Verb.REVERSED):
+                yield (*path, "verb"), "misplaced", f"`{sign_off.verb.value}` permits nothing"

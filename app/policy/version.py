@@ -45,15 +45,44 @@ class Source(Document):
 
     title: Line
     version: VersionLabel
-    sha256: Sha256
+    sha256: Sha256 | None = None
+    note: Sentence | None = None
+    """Why there is no digest, where there is none."""
     also: tuple[Sha256, ...] = ()
     """Other bytes that the publisher put out under the same label."""
 
+    @model_validator(mode="after")
+    def _says_what_was_read(self) -> "Source":
+        if self.sha256 is None and self.note is None:
+            raise ValueError("give `sha256`, or say in `note` why there is none")
+        return self
+
 
 class Scope(Document):
-    """Whose models the policy speaks of."""
+    """Which models and actions the policy speaks of: where all that is given here holds.
 
-    developer: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    `when` is a condition over facts. A fact that is not on record leaves the model in scope.
+    """
+
+    developer: Annotated[tuple[Slug, ...], Field(min_length=1)] | None = None
+    when: Condition | None = None
+    actions: Annotated[tuple[Slug, ...], Field(min_length=1)] | None = None
+    """The actions that it extends to; any other is out of its scope. Not given: it extends to all,
+    and one that it does not name is denied.
+    """
+
+    @model_validator(mode="after")
+    def _has_a_test(self) -> "Scope":
+        if self.developer is None and self.when is None:
+            raise ValueError("give `developer` or `when`")
+        return self
+
+
+class DeclaredFact(Document):
+    """A number about a model version or its developer that conditions use; yes is 1 and no is 0."""
+
+    title: Line
+    unit: Line
 
 
 class Domain(Document):
@@ -94,6 +123,30 @@ class InterimMeasures(Document):
     clause: Line
     approved_by: Annotated[tuple[Slug, ...], Field(min_length=1)]
     told: tuple[Slug, ...] = ()
+    at_most: ADuration | None = None
+    """For how long they may stand in."""
+
+
+class PermittedException(Document):
+    """A permission that the policy itself gives to go on despite a shortfall: a contingent clause,
+    break-glass. It must be asked for and approved on record, for a time.
+    """
+
+    statement: Sentence
+    clause: Line
+    stands_for: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    """The standards whose shortfall it lets pass."""
+    actions: Annotated[tuple[Slug, ...], Field(min_length=1)] | None = None
+    """For which actions; not given: all."""
+    approved_by: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    at_most: ADuration
+
+
+class Attackers(Document):
+    """Whom a security standard must hold off, and whom it need not."""
+
+    in_scope: tuple[Line, ...] = ()
+    out_of_scope: tuple[Line, ...] = ()
 
 
 class Standard(Document):
@@ -110,6 +163,7 @@ class Standard(Document):
     """Weaker standards that are met whenever this one is."""
     review: ADuration | None = None
     """For how long a report counts after `valid_from`; it must be renewed by then."""
+    attackers: Attackers | None = None
     on_shortfall: tuple[Consequence, ...] = ()
     interim_measures: InterimMeasures | None = None
 
@@ -125,7 +179,15 @@ class Baseline(Document):
     """What every model needs, whatever was found."""
 
     clause: Line
-    requires: Annotated[tuple[Requirement, ...], Field(min_length=1)]
+    level: Level | None = None
+    """The level of a model that nothing else gives one."""
+    requires: tuple[Requirement, ...] = ()
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Baseline":
+        if not self.requires and self.level is None:
+            raise ValueError("give `requires` or `level`")
+        return self
 
 
 class Bound(Document):
@@ -175,6 +237,7 @@ class EvaluationLine(Document):
     rule_in: Bound | None = None
     point_value_suffices: Flag = False
     """Whether a value without any uncertainty may rule out. By default it rules nothing out."""
+    status: Literal["current", "saturated", "withdrawn"] = "current"
     note: Sentence | None = None
 
 
@@ -194,13 +257,50 @@ class NotRuledOut(Document):
 
 
 class Obligation(Document):
-    """Something that must be done. `due` is counted from the determination's instant."""
+    """Something that must be done. `due` is counted from the determination's instant, or from the
+    newest assessment of the kind that `since_assessment` names.
+    """
 
     id: Slug
     statement: Sentence
     clause: Line
     by: Slug | None = None
+    to: tuple[Line, ...] = ()
+    """Who must be told or given it."""
     due: Literal["before"] | ADuration | None = None
+    since_assessment: Slug | None = None
+
+
+class Recommendation(Requirement):
+    """A standard that the text recommends to others than its publisher. It closes no gate."""
+
+    clause: Line
+
+
+class Prohibition(Document):
+    """Actions that no safeguard opens while the threshold binds."""
+
+    actions: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    statement: Sentence
+    clause: Line
+
+
+class Limitation(Document):
+    """Something with which alone the actions may go ahead while the threshold binds."""
+
+    id: Slug
+    actions: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    statement: Sentence
+    clause: Line
+
+
+class Correspondence(Document):
+    """A threshold of another policy that is much the same. It has no effect on any decision."""
+
+    policy: Slug
+    threshold: Name
+    confidence: Literal["low", "medium", "high"]
+    statement: Sentence
 
 
 class Threshold(Document):
@@ -208,17 +308,40 @@ class Threshold(Document):
 
     domain: Slug
     kind: Literal[
-        "capability", "usage", "outcome", "propensity", "metric_limit", "checkpoint", "alert"
+        "capability",
+        "usage",
+        "outcome",
+        "propensity",
+        "metric_limit",
+        "checkpoint",
+        "alert",
+        "tracked_level",
     ] = "capability"
+    risk: Literal["inherent", "residual", "marginal", "overall"] | None = None
+    """Which risk it speaks of: before or after mitigations, against a baseline, all together."""
+    level: Level | None = None
     statement: Sentence
     clause: Line
     lineage: tuple[Lineage, ...] = ()
+    corresponds: tuple[Correspondence, ...] = ()
     requires: tuple[Requirement, ...]
+    recommends: tuple[Recommendation, ...] = ()
+    prohibits: tuple[Prohibition, ...] = ()
+    limits: tuple[Limitation, ...] = ()
     reached: Condition
     ruled_out: Condition
     not_ruled_out: NotRuledOut
     evidence: tuple[Slug, ...] = ()
     obligations: tuple[Obligation, ...] = ()
+
+
+class Dropped(Document):
+    """A threshold of an earlier version that this one no longer has."""
+
+    version: VersionLabel
+    threshold: Name
+    statement: Sentence
+    clause: Line | None = None
 
 
 class Reassess(Document):
@@ -237,13 +360,23 @@ class RequiredSignOff(Document):
     max_age: ADuration | None = None
 
 
+class Reversal(Document):
+    """Who may overrule those who approved the action."""
+
+    role: Slug
+    clause: Line
+
+
 class Action(Document):
     """Something that can be asked for."""
 
     statement: Sentence
     clause: Line
-    needs: Annotated[tuple[Literal["required-standards"], ...], Field(min_length=1)]
+    needs: Annotated[
+        tuple[Literal["required-standards", "reassessment-not-due"], ...], Field(min_length=1)
+    ]
     sign_offs: tuple[RequiredSignOff, ...] = ()
+    may_reverse: tuple[Reversal, ...] = ()
     obligations: tuple[Obligation, ...] = ()
 
 
@@ -263,14 +396,17 @@ class PolicyVersion(Document):
     levels: Annotated[tuple[Level, ...], Field(min_length=1)] | None = None
     confidence: Number
     roles: ByName[Line]
+    facts: ByName[DeclaredFact] | None = None
     domains: ByName[Domain]
     standards: ByName[Standard]
     baseline: Baseline | None = None
+    exceptions: ByName[PermittedException] | None = None
     lines: Annotated[
         dict[Slug, EvaluationLine], Field(max_length=512), AfterValidator(_in_order)
     ] = {}
     thresholds: Annotated[
         dict[Name, Threshold], Field(min_length=1, max_length=128), AfterValidator(_in_order)
     ]
+    dropped: tuple[Dropped, ...] = ()
     reassess: Reassess | None = None
     actions: ByName[Action]

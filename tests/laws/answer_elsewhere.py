@@ -32,12 +32,11 @@ def main() -> None:
         question = Question(
             said["model"]["model"], said["action"], version.policy, read_instant(said["at"])
         )
-        evidence = Evidence(
-            *(
-                tuple(Recorded(id, digest, parse(kind, body, TEXT)) for id, digest, body in pieces)
-                for kind, pieces in zip(KINDS, said["evidence"], strict=True)
-            )
+        assessments, safeguards, sign_offs = (
+            tuple(Recorded(id, digest, parse(kind, body, TEXT)) for id, digest, body in pieces)
+            for kind, pieces in zip(KINDS, said["evidence"], strict=True)
         )
+        evidence = Evidence(assessments, safeguards, sign_offs)
         model = parse(A_MODEL, said["model"], TEXT)
         document = recorded_determination(Situation(in_force, model, evidence, question))
         sys.stdout.write(sha256_hex(document) + "\n")

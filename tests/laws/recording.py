@@ -22,7 +22,7 @@ from app.determination.record import (
 )
 from app.parsing import parse
 from app.policy.language import canonical_policy, policy_digest, recorded_policy
-from app.policy.timeline import in_force_at, timeline
+from app.policy.timeline import Activated, in_force_at, timeline
 from app.vocabulary import TEXT, read_instant, write_instant
 from tests.laws.situations import A_MODEL, A_REPORT, A_SIGN_OFF, AN_ASSESSMENT, Situation
 
@@ -120,7 +120,7 @@ def replayed(document: bytes, store: Store) -> bytes:
         recorded_policy(text) for since, text in store.policies if since <= provenance["known_at"]
     ]
     at = read_instant(provenance["at"])
-    in_force = in_force_at(timeline((v, policy_digest(v)) for v in known), at)
+    in_force = in_force_at(timeline(Activated(v, policy_digest(v), v.effective) for v in known), at)
     model: ModelVersion = parse(A_MODEL, decode_json(store.model), TEXT)
     pieces = [
         Recorded(
@@ -134,12 +134,11 @@ def replayed(document: bytes, store: Store) -> bytes:
         )
         for named in provenance["evidence"]
     ]
-    evidence = Evidence(
-        *(
-            tuple(piece for piece in pieces if piece.id.startswith(prefix))
-            for prefix in ("asm", "sfg", "sgn")
-        )
+    assessments, safeguards, sign_offs = (
+        tuple(piece for piece in pieces if piece.id.startswith(prefix))
+        for prefix in ("asm", "sfg", "sgn")
     )
+    evidence = Evidence(assessments, safeguards, sign_offs)
     question = Question(said["model"], said["action"], provenance["policy"]["name"], at)
     changed = said["changed"]
     return determination_document(

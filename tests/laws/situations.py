@@ -541,7 +541,7 @@ def situations(draw: Draw) -> Situation:
     evidence = draw(evidence_under(version))
     at = instant(draw(st.integers(6, 2 * LAST)) / 2)
     flop = one_of(draw, (None, Decimal(10) ** 24, Decimal(10) ** 25))
-    developer = version.applies_to.developer[0]
+    developer = (version.applies_to.developer or ("dev",))[0]
     until = one_of(draw, (None, None, None, instant(LAST), instant(LAST + 6)))
     if until is not None and until <= at:
         until = None

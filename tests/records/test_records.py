@@ -28,7 +28,7 @@ from app.determination.record import (
 )
 from app.parsing import parse
 from app.policy.language import canonical_policy, recorded_policy
-from app.policy.timeline import in_force_at, timeline
+from app.policy.timeline import Activated, in_force_at, timeline
 from app.vocabulary import JSON, read_instant
 
 HERE = Path(__file__).parent
@@ -53,7 +53,8 @@ def evidence_of(bodies: dict[str, list[object]]) -> Evidence:
                 for id, item in zip(ids, items, strict=True)
             )
         )
-    return Evidence(*pieces)
+    assessments, safeguards, sign_offs = pieces
+    return Evidence(assessments, safeguards, sign_offs)
 
 
 def recomputed(folder: Path) -> bytes:
@@ -66,7 +67,7 @@ def recomputed(folder: Path) -> bytes:
     evidence = evidence_of(bodies)
     model = parse(TypeAdapter(ModelVersion), bodies["model"], JSON)
     at = read_instant("2025-05-22T16:00:00Z")
-    in_force = in_force_at(timeline([(version, digest(policy))]), at)
+    in_force = in_force_at(timeline([Activated(version, digest(policy), version.effective)]), at)
     assert in_force is not None
     question = Question(model.model, "external-deployment", version.policy, at)
     return determination_document(
