@@ -13,6 +13,7 @@ from rich.table import Table
 
 from app.cli import service
 from app.determination.cases import Case, read_cases, run_case
+from app.determination.coverage import coverage
 from app.errors import Fault, InvalidDocument
 from app.policy.language import policy_digest, read_policy
 from app.policy.version import PolicyVersion
@@ -79,8 +80,17 @@ def check(paths: Files, as_json: service.Json = False) -> None:
         raise typer.Exit(service.FAILED)
 
 
+Coverage = Annotated[
+    bool,
+    typer.Option(
+        "--coverage",
+        help="Also change each document in every small way, and say what no case sees.",
+    ),
+]
+
+
 @commands.command("test")
-def run_cases(paths: Files, as_json: service.Json = False) -> None:
+def run_cases(paths: Files, with_coverage: Coverage = False, as_json: service.Json = False) -> None:
     """Run the decision cases beside each document. Exit code 1 if one fails, or there are none."""
     rows: list[dict[str, Any]] = []
     for file in _policies(paths):
@@ -93,15 +103,24 @@ def run_cases(paths: Files, as_json: service.Json = False) -> None:
             for d in run_case(case, version)
         ]
         names = {difference["case"] for difference in failed}
-        rows.append(
-            {
-                "policy": version.policy,
-                "version": version.version,
-                "cases": len(cases),
-                "passed": len(cases) - len(names),
-                "differences": failed,
+        row: dict[str, Any] = {
+            "policy": version.policy,
+            "version": version.version,
+            "cases": len(cases),
+            "passed": len(cases) - len(names),
+            "differences": failed,
+        }
+        if with_coverage and cases and not failed:
+            found = coverage(version, cases)
+            survivors = [
+                {"pointer": one.pointer, "was": one.was, "now": one.now} for one in found.survivors
+            ]
+            row["coverage"] = {
+                "mutants": found.mutants,
+                "killed": found.killed,
+                "survivors": survivors,
             }
-        )
+        rows.append(row)
     _say(rows, as_json)
     if not rows or any(row["differences"] or not row["cases"] for row in rows):
         raise typer.Exit(service.FAILED)
@@ -111,10 +130,21 @@ def _say(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2, default=str) + "\n")
         return
-    table = Table("policy", "version", "cases", "passed", box=None, pad_edge=False)
+    covered = any("coverage" in row for row in rows)
+    headings = ("policy", "version", "cases", "passed", *(["mutants seen"] if covered else []))
+    table = Table(*headings, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(row["policy"], row["version"], str(row["cases"]), str(row["passed"]))
+        cells = [row["policy"], row["version"], str(row["cases"]), str(row["passed"])]
+        if (found := row.get("coverage")) is not None:
+            share = found["killed"] / max(1, found["mutants"])
+            cells.append(f"{found['killed']} of {found['mutants']} ({share:.0%})")
+        table.add_row(*cells)
     Console().print(table)
+    for row in rows:
+        for one in row.get("coverage", {}).get("survivors", ()):
+            what = "taken out" if one["now"] is None else f"{one['was']} -> {one['now']}"
+            name = f"{row['policy']} {row['version']}"
+            service.print_line(f"{name}: no case sees {one['pointer']}: {what}")
     for row in rows:
         for d in row["differences"]:
             where = f"{row['policy']} {row['version']}, {d['case']}: {d['path']}"

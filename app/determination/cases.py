@@ -26,7 +26,12 @@ from app.assessment.sign_offs import SignOff
 from app.canonical import canonical_json, digest
 from app.decoding import decode_yaml, pointer
 from app.determination.decide import Question, decide
-from app.determination.record import Determination, Truthfulness
+from app.determination.record import (
+    Determination,
+    ObligationAnswer,
+    ThresholdAnswer,
+    Truthfulness,
+)
 from app.errors import Fault, InvalidDocument
 from app.parsing import Places, parse, place
 from app.policy.language import policy_digest
@@ -48,6 +53,14 @@ T = TypeVar("T", bound=BaseModel)
 # --- what a case wants -------------------------------------------------------------------------
 
 
+class WantedLine(Document):
+    """What is wanted of one result held against its line."""
+
+    zone: Literal["rule_out", "middle", "rule_in", "crossed", "none"] | None = None
+    established: Flag | None = None
+    load_bearing: Flag | None = None
+
+
 class WantedThreshold(Document):
     """What is wanted of a threshold's answer, or of a domain's that has none."""
 
@@ -56,6 +69,8 @@ class WantedThreshold(Document):
     binds: Flag | None = None
     requires: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    lines: dict[str, tuple[WantedLine, ...]] = {}
+    """By line, each current result, in the order of the answer (by variant)."""
 
 
 class WantedStandard(Document):
@@ -84,6 +99,8 @@ class Want(Document):
     """The codes of all consequences."""
     obligations: tuple[str, ...] = ()
     """The ids of all obligations."""
+    due: dict[str, Line] = {}
+    """By obligation: the instant at which it is due, `before` the action, or `none`."""
     flags: tuple[str, ...] = ()
     basis: Literal["policy", "voluntary", "outside-policy"] | None = None
     valid_until: Instant | None = None
@@ -136,17 +153,32 @@ def _summary(determination: Determination) -> dict[str, object]:
     return {
         "decision": determination.decision,
         "level": determination.level,
-        "thresholds": {answer.id: answer.model_dump() for answer in determination.thresholds},
+        "thresholds": {answer.id: _threshold(answer) for answer in determination.thresholds},
         "standards": {answer.id: answer.model_dump() for answer in determination.standards},
         "reassessment": determination.reassessment,
         "reasons": tuple(reason.code for reason in determination.reasons),
         "conditions": tuple(condition.code for condition in determination.conditions),
         "consequences": tuple(consequence.code for consequence in determination.consequences),
         "obligations": tuple(obligation.id for obligation in determination.obligations),
+        "due": {obligation.id: _due(obligation) for obligation in determination.obligations},
         "flags": determination.flags,
         "basis": determination.basis,
         "valid_until": determination.valid_until,
     }
+
+
+def _threshold(answer: ThresholdAnswer) -> dict[str, object]:
+    fields = answer.model_dump()
+    lines: dict[str, tuple[dict[str, object], ...]] = {}
+    for line in fields["lines"]:
+        lines[line["line"]] = (*lines.get(line["line"], ()), line)
+    return fields | {"lines": lines}
+
+
+def _due(obligation: ObligationAnswer) -> str:
+    if obligation.before_action:
+        return "before"
+    return "none" if obligation.due is None else write_instant(obligation.due)
 
 
 def _differences(
@@ -169,9 +201,19 @@ def _differences(
             yield Difference(pointer(*path, name), _shown(wanted), _shown(answer))
 
 
-def _entry(
-    wanted: BaseModel, answer: Mapping[str, object] | None, path: tuple[str, ...]
-) -> Iterator[Difference]:
+def _entry(wanted: Any, answer: Any, path: tuple[str, ...]) -> Iterator[Difference]:
+    """Where one entry of a mapping, a document, a list of documents or text, is not as wanted."""
+    if isinstance(wanted, tuple):
+        if len(wanted) != len(answer or ()):
+            yield Difference(pointer(*path), len(wanted), len(answer or ()))
+            return
+        for i, (one, other) in enumerate(zip(wanted, answer, strict=True)):
+            yield from _differences(one, other, (*path, str(i)))
+        return
+    if isinstance(wanted, str):
+        if wanted != answer:
+            yield Difference(pointer(*path), wanted, answer)
+        return
     unwanted = isinstance(wanted, WantedStandard) and not wanted.required
     if answer is None:
         if not unwanted:

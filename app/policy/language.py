@@ -43,6 +43,17 @@ def read_policy(text: bytes, media: Literal["yaml", "json"]) -> PolicyVersion:
     return version
 
 
+def checked_policy(document: bytes) -> PolicyVersion:
+    """The version that canonical bytes say which nobody has checked yet.
+
+    Raises `InvalidDocument` with every fault.
+    """
+    version = parse(_VERSION, decode_json(document), TEXT)
+    if faults := lint(version):
+        raise InvalidDocument(tuple(faults))
+    return version
+
+
 def recorded_policy(document: bytes) -> PolicyVersion:
     """The version that a recorded document, our own canonical bytes, says."""
     return _VERSION.validate_python(decode_json(document), context=dict(TEXT))
