@@ -45,6 +45,17 @@ class UndecodableDocument(InvalidDocument):
 
 
 @dataclass(eq=False)
+class IncomparablePolicies(Refusal):
+    """Versions of two policies cannot be compared: evidence names the policy that it is for."""
+
+    one: str
+    other: str
+
+    def __str__(self) -> str:
+        return f"`{self.one}` and `{self.other}` are two policies; compare versions of one"
+
+
+@dataclass(eq=False)
 class DocumentTooLarge(Refusal):
     """More bytes than we read of such a document."""
 
@@ -123,6 +134,50 @@ class NoPolicyInForce(Refusal):
 
     def __str__(self) -> str:
         return f"no recorded version of `{self.policy}` was in force at {self.at}"
+
+
+@dataclass(eq=False)
+class SelfApproval(Refusal):
+    """Whoever recorded a policy version does not also approve it."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"`{self.name}` was recorded with this very key: somebody else must approve it"
+
+
+@dataclass(eq=False)
+class SelfActivation(Refusal):
+    """Whoever recorded a policy version does not also put it in force."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"`{self.name}` was recorded with this very key: somebody else must activate it"
+
+
+@dataclass(eq=False)
+class NotApproved(Refusal):
+    """A draft cannot be activated before a second person has approved it."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"`{self.name}` is a draft: a second person must approve it first"
+
+
+@dataclass(eq=False)
+class RetroactiveActivation(Refusal):
+    """An activation from an instant in the past, which does not say that it means that."""
+
+    name: str
+    at: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.at} is past: to put `{self.name}` in force from then on, say `retroactive` and "
+            "the reason"
+        )
 
 
 @dataclass(eq=False)

@@ -53,7 +53,7 @@ async def service(folder: Path, key: str) -> AsyncIterator[int]:
             base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}
         ) as client:
             await _ready(client)
-            await _record(client)
+            await _record(client, _second_key(folder))
         yield port
     finally:
         process.send_signal(signal.SIGINT)
@@ -71,14 +71,30 @@ async def _ready(client: httpx.AsyncClient) -> None:
     raise SystemExit("the service did not become ready")
 
 
-async def _record(client: httpx.AsyncClient) -> None:
-    for label in ("2.0", "2.1", "2.2"):
+def _second_key(folder: Path) -> str:
+    """A key for whoever approves what the first one recorded."""
+    command = [sys.executable, "-m", "app", "keys", "create", "second", "--role", "policy-approver"]
+    made = subprocess.run(
+        [*command, "--data-dir", str(folder)], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    return made.stdout.strip()
+
+
+async def _record(client: httpx.AsyncClient, second_key: str) -> None:
+    second = {"Authorization": f"Bearer {second_key}"}
+    for label, since in (("2.0", "2024-10-15"), ("2.1", "2025-03-31"), ("2.2", "2025-05-14")):
         answer = await client.post(
             "/v1/policies/anthropic-rsp/versions",
             content=(POLICIES / f"{label}.yaml").read_bytes(),
             headers={"Content-Type": "application/yaml"},
         )
         answer.raise_for_status()
+        path = f"/v1/policies/anthropic-rsp/versions/{label}"
+        why = {"reason": "in force at the publisher since then"}
+        activation = why | {"in_force_from": f"{since}T00:00:00Z", "retroactive": True}
+        for step, body in (("approvals", why), ("activation", activation)):
+            answer = await client.post(f"{path}/{step}", json=body, headers=second)
+            answer.raise_for_status()
     bodies = json.loads((POLICIES / "evidence" / "claude-opus-4.json").read_text())
     (await client.post("/v1/models", json=bodies["model"])).raise_for_status()
     for kind in ("assessments", "safeguards", "sign_offs"):

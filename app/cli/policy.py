@@ -1,4 +1,4 @@
-"""`aslgate policy`: check a document, run its decision cases, publish it."""
+"""`aslgate policy`: check a document, run its decision cases, publish it, put it in force."""
 
 import json
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
@@ -158,7 +159,7 @@ def publish(
     key: service.Key = None,
     as_json: service.Json = False,
 ) -> None:
-    """Record a policy version with the service."""
+    """Record a policy version with the service: as a draft, until somebody else approves it."""
     version = _read_or_fail(file, _read)
     kind = "json" if file.suffix == ".json" else "yaml"
     with service.client(url, key) as http:
@@ -172,8 +173,72 @@ def publish(
     if as_json:
         sys.stdout.write(json.dumps(answer, indent=2) + "\n")
         return
-    in_force = answer["in_force"]
-    until = f" until {in_force['until']}" if in_force["until"] else ""
     name = f"{answer['policy']} {answer['version']}"
     service.print_line(f"{name} is recorded as {answer['digest']}")
-    service.print_line(f"in force from {in_force['from']}{until}")
+    if answer["status"] == "draft":
+        service.print_line(f"it is a draft: with another key, `aslgate policy approve {name}`")
+    elif answer["status"] == "approved":
+        service.print_line(f"it is approved: with another key, `aslgate policy activate {name}`")
+    elif (in_force := answer["in_force"]) is None:
+        service.print_line("it is superseded")
+    else:
+        until = f" until {in_force['until']}" if in_force["until"] else ""
+        service.print_line(f"in force from {in_force['from']}{until}")
+
+
+PolicyName = Annotated[str, typer.Argument(metavar="POLICY", help="E.g. anthropic-rsp.")]
+VersionName = Annotated[str, typer.Argument(metavar="VERSION", help="E.g. 2.2.")]
+
+
+@commands.command()
+def approve(
+    policy: PolicyName,
+    version: VersionName,
+    reason: Annotated[str, typer.Option(help="Why it may count.")],
+    url: service.Url = service.LOCAL,
+    key: service.Key = None,
+    as_json: service.Json = False,
+) -> None:
+    """Approve a version that somebody else recorded."""
+    path = f"{_path(policy, version)}/approvals"
+    with service.client(url, key) as http:
+        answer = service.send(http, "POST", path, json={"reason": reason})
+    if as_json:
+        sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+        return
+    name = f"{policy} {version}"
+    service.print_line(f"{name} is approved by {answer['by']}: {answer['id']}")
+    service.print_line(f"put it in force with `aslgate policy activate {name}`")
+
+
+@commands.command()
+def activate(
+    policy: PolicyName,
+    version: VersionName,
+    since: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME", help="RFC 3339 with a zone. Default: now."),
+    ] = None,
+    retroactive: Annotated[
+        bool, typer.Option("--retroactive", help="The time is past, and that is meant.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Why; required where it reaches back.")] = None,
+    url: service.Url = service.LOCAL,
+    key: service.Key = None,
+    as_json: service.Json = False,
+) -> None:
+    """Put an approved version in force that somebody else recorded."""
+    body = {"in_force_from": since, "retroactive": retroactive, "reason": reason}
+    path = f"{_path(policy, version)}/activation"
+    with service.client(url, key) as http:
+        answer = service.send(http, "POST", path, json=body)
+    if as_json:
+        sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+        return
+    service.print_line(
+        f"{policy} {version} is in force from {answer['in_force_from']}: {answer['id']}"
+    )
+
+
+def _path(policy: str, version: str) -> str:
+    return f"/v1/policies/{quote(policy, safe='')}/versions/{quote(version, safe='')}"

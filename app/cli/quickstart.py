@@ -25,12 +25,17 @@ from app.policy.language import read_policy
 from app.settings import Settings
 from app.storage import keys
 from app.storage.database import Database
+from app.vocabulary import write_instant
 
 POLICY = "anthropic-rsp"
 ACTION = "external-deployment"
 AT = "2025-05-22T16:00:00Z"
 """The day on which both models were released, under RSP 2.2."""
+VERSIONS = ("2.0", "2.1", "2.2")
+"""The versions under which those two days fall, and the one before."""
 _KEY_FILE = "quickstart.key"
+_APPROVER_FILE = "quickstart-approver.key"
+"""Whoever records a policy version neither approves nor activates it: this key does."""
 
 
 def shipped_policies() -> Path:
@@ -54,10 +59,11 @@ def quickstart(
     configure_logging()
     serving.log_to_file(serving.data_dir(settings) / "service.log")
     with serving.stopped_by_signals(), serving.database(settings, up_to_date=True) as addresses:
-        key = _key(settings, Database(addresses.service))
+        key = _key(settings, Database(addresses.service), _KEY_FILE, "admin")
+        second = _key(settings, Database(addresses.service), _APPROVER_FILE, "policy-approver")
         # Ctrl-C has drained the service by then.
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_run(console, settings, addresses, key, port))
+            asyncio.run(_run(console, settings, addresses, (key, second), port))
     console.print("Stopped. Run it again at any time: nothing is lost.", highlight=False)
 
 
@@ -67,9 +73,9 @@ def _refuse_busy(port: int) -> None:
             fail(f"something already listens on port {port}: choose another with --port")
 
 
-def _key(settings: Settings, database: Database) -> str:
+def _key(settings: Settings, database: Database, name: str, role: str) -> str:
     """The key of the first run, as long as it still opens; else a new one, kept beside the data."""
-    file = serving.data_dir(settings) / _KEY_FILE
+    file = serving.data_dir(settings) / name
 
     async def kept_or_new() -> str:
         now = datetime.now(UTC)
@@ -81,7 +87,7 @@ def _key(settings: Settings, database: Database) -> str:
                     if await keys.authenticate(connection, kept, now=now) is not None:
                         return kept
             async with database.writing() as connection:
-                new = await keys.create_key(connection, name="quickstart", roles=["admin"], now=now)
+                new = await keys.create_key(connection, name=file.stem, roles=[role], now=now)
         finally:
             await database.close()
         serving.write_secret(file, new.text)
@@ -91,8 +97,13 @@ def _key(settings: Settings, database: Database) -> str:
 
 
 async def _run(
-    console: Console, settings: Settings, addresses: serving.Addresses, key: str, port: int
+    console: Console,
+    settings: Settings,
+    addresses: serving.Addresses,
+    both_keys: tuple[str, str],
+    port: int,
 ) -> None:
+    key, second = both_keys
     server = serving.server(settings, serving.open_store(settings, addresses), "127.0.0.1", port)
     serving_task = asyncio.create_task(server.serve())
     while not server.started:
@@ -104,7 +115,7 @@ async def _run(
     headers = {"Authorization": f"Bearer {key}"}
     try:
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
-            await _show(console, client, url, key)
+            await _show(console, client, url, key, second)
     except BaseException:
         server.should_exit = True
         raise
@@ -112,11 +123,12 @@ async def _run(
         await serving_task
 
 
-async def _show(console: Console, client: httpx.AsyncClient, url: str, key: str) -> None:
+async def _show(
+    console: Console, client: httpx.AsyncClient, url: str, key: str, second: str
+) -> None:
     folder = shipped_policies() / POLICY
-    for file in sorted(folder.glob("*.yaml")):
-        if not file.name.endswith(".cases.yaml"):
-            await _record_policy(console, client, file)
+    for label in VERSIONS:
+        await _put_in_force(console, client, folder / f"{label}.yaml", second)
     asked = []
     for file in sorted((folder / "evidence").glob("*.json")):
         bodies = json.loads(file.read_text())
@@ -148,7 +160,10 @@ def _bodies(bodies: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"/v1/{kind.replace('_', '-')}", body
 
 
-async def _record_policy(console: Console, client: httpx.AsyncClient, file: Path) -> None:
+async def _put_in_force(
+    console: Console, client: httpx.AsyncClient, file: Path, second: str
+) -> None:
+    """Record the version; approve it and put it in force with the *second* key, unless it was."""
     text = await asyncio.to_thread(file.read_bytes)
     version = read_policy(text, "yaml")
     response = await client.post(
@@ -157,8 +172,17 @@ async def _record_policy(console: Console, client: httpx.AsyncClient, file: Path
         headers={"Content-Type": "application/yaml"},
     )
     answer = _checked(response)
-    since = answer["in_force"]["from"][:10]
-    console.print(f"Recorded {version.policy} {version.version}, in force from {since}.")
+    path = f"/v1/policies/{version.policy}/versions/{version.version}"
+    headers = {"Authorization": f"Bearer {second}"}
+    since = write_instant(version.effective)
+    reason = f"in force at the publisher since {since[:10]}"
+    if not answer["approvals"]:
+        approval = {"reason": reason}
+        _checked(await client.post(f"{path}/approvals", json=approval, headers=headers))
+    if not answer["spans"]:
+        activation = {"in_force_from": since, "retroactive": True, "reason": reason}
+        _checked(await client.post(f"{path}/activation", json=activation, headers=headers))
+    console.print(f"Recorded {version.policy} {version.version}, in force from {since[:10]}.")
 
 
 async def _send(

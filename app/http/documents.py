@@ -1,6 +1,6 @@
 """What answers look like, for the OpenAPI document. The answers themselves are recorded bytes."""
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
@@ -15,6 +15,7 @@ from app.determination.record import (
     Provenance,
 )
 from app.http.problems import MEDIA_TYPE
+from app.policy.timeline import RecordedActivation, RecordedApproval
 from app.policy.version import PolicyVersion
 from app.vocabulary import Document, Instant
 
@@ -27,6 +28,9 @@ class LedgerPosition(Document):
     recorded_at: Instant
 
 
+PolicyStatus = Literal["draft", "approved", "scheduled", "in-force", "superseded"]
+
+
 class InForce(Document):
     """From when, and until when as far as is recorded."""
 
@@ -34,16 +38,75 @@ class InForce(Document):
     until: Instant | None
 
 
+class ApprovalGiven(Document):
+    """Who approved a version, and when."""
+
+    id: str
+    by: str
+    given_at: Instant
+    reason: str
+
+
+class ActivationGiven(Document):
+    """Who put a version in force, from when, and when that was said."""
+
+    id: str
+    by: str
+    in_force_from: Instant
+    given_at: Instant
+    retroactive: bool
+    reason: str | None
+
+
+class PolicyVersionNamed(Document):
+    """A recorded policy version, in a list."""
+
+    version: str
+    digest: str
+    effective: Instant
+    status: PolicyStatus
+    in_force: InForce | None
+
+
 class PolicyVersionAnswer(Document):
-    """A recorded policy version."""
+    """A recorded policy version.
+
+    `status` is that at the server's time. `in_force` is the time in which it is in force now, or
+    will be next, or, in an answer about an instant, was then; `null`: none of these. `spans` are
+    all such times, in order: a version that was superseded can be activated again.
+    """
 
     policy: str
     version: str
     digest: str
-    status: str
-    in_force: InForce
+    status: PolicyStatus
+    in_force: InForce | None
+    spans: tuple[InForce, ...]
+    approvals: tuple[ApprovalGiven, ...]
+    activations: tuple[ActivationGiven, ...]
     ledger: LedgerPosition
     document: PolicyVersion
+
+
+class PolicyVersions(Document):
+    """All recorded versions of a policy, in the order of recording."""
+
+    policy: str
+    versions: tuple[PolicyVersionNamed, ...]
+
+
+class PolicyApprovalAnswer(RecordedApproval):
+    """A recorded approval of a policy version."""
+
+    id: str
+    ledger: LedgerPosition
+
+
+class PolicyActivationAnswer(RecordedActivation):
+    """A recorded activation of a policy version."""
+
+    id: str
+    ledger: LedgerPosition
 
 
 class RecordedModelVersion(ModelVersion):

@@ -12,6 +12,8 @@ class Permission(Enum):
 
     READ = "read"
     RECORD_POLICIES = "policies:record"
+    APPROVE_POLICIES = "policies:approve"
+    ACTIVATE_POLICIES = "policies:activate"
     REGISTER_MODELS = "models:register"
     RECORD_ASSESSMENTS = "assessments:record"
     WITHDRAW_ASSESSMENTS = "assessments:withdraw"
@@ -24,6 +26,14 @@ class Permission(Enum):
 ROLES: Final = {
     "admin": frozenset(Permission),
     "policy-author": frozenset({Permission.READ, Permission.RECORD_POLICIES, Permission.SIMULATE}),
+    "policy-approver": frozenset(
+        {
+            Permission.READ,
+            Permission.APPROVE_POLICIES,
+            Permission.ACTIVATE_POLICIES,
+            Permission.SIMULATE,
+        }
+    ),
     "assessor": frozenset(
         {
             Permission.READ,

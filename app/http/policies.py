@@ -1,20 +1,47 @@
-"""`/v1/policies`: record a version, read it, ask which is in force."""
+"""`/v1/policies`: record a version, approve it, put it in force, ask which one is."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 import orjson
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from app.canonical import digest
 from app.errors import InvalidParameter, NoPolicyInForce, NotFound, UnsupportedMediaType
-from app.http.bodies import media_type, position_json, unchanged
+from app.http.bodies import (
+    body_of,
+    media_type,
+    position_json,
+    recorded_response,
+    takes,
+    unchanged,
+)
 from app.http.callers import Reading, Recording, needs
-from app.http.documents import JsonSchema, PolicyVersionAnswer, answers
+from app.http.documents import (
+    JsonSchema,
+    PolicyActivationAnswer,
+    PolicyApprovalAnswer,
+    PolicyStatus,
+    PolicyVersionAnswer,
+    PolicyVersions,
+    answers,
+)
 from app.http.permissions import Permission
+from app.operations import activate_policy as operation
 from app.operations.record_policy import record_policy
 from app.policy.language import policy_schema
-from app.policy.timeline import PolicyInForce, in_force_at
-from app.storage.store import RecordedPolicy
+from app.policy.timeline import (
+    Activation,
+    Approval,
+    PolicyInForce,
+    RecordedActivation,
+    RecordedApproval,
+    in_force_at,
+)
+from app.storage.ledger import Appended
+from app.storage.store import OnRecord, Policies, RecordedPolicy, in_force_from
 from app.vocabulary import read_instant, write_instant
 
 router = APIRouter(prefix="/v1/policies", tags=["policies"])
@@ -32,27 +59,69 @@ _EITHER = {
 }
 
 
-def _answer(recorded: RecordedPolicy, in_force: PolicyInForce) -> dict[str, Any]:
-    version = recorded.version
-    return {
+def _status(known: Policies, digest: str, now: datetime) -> PolicyStatus:
+    spans = known.spans(digest)
+    if in_force_at(spans, now) is not None:
+        return "in-force"
+    if any(span.since > now for span in spans):
+        return "scheduled"
+    if spans:
+        return "superseded"
+    return "approved" if known.approvals_of(digest) else "draft"
+
+
+def _now_or_next(spans: Sequence[PolicyInForce], now: datetime) -> PolicyInForce | None:
+    to_come = (span for span in spans if span.since > now)
+    return in_force_at(spans, now) or next(to_come, None)
+
+
+def _span(span: PolicyInForce | None) -> dict[str, str | None] | None:
+    if span is None:
+        return None
+    until = None if span.until is None else write_instant(span.until)
+    return {"from": write_instant(span.since), "until": until}
+
+
+def _body(
+    recorded: RecordedPolicy, known: Policies, now: datetime, then: PolicyInForce | None = None
+) -> bytes:
+    """The answer about a version; *then*: when it is in force around the instant asked about."""
+    version, digest = recorded.version, recorded.digest
+    spans = known.spans(digest)
+    answer = {
         "policy": version.policy,
         "version": version.version,
-        "digest": recorded.digest,
-        "status": "recorded",
-        "in_force": {
-            "from": write_instant(in_force.since),
-            "until": None if in_force.until is None else write_instant(in_force.until),
-        },
+        "digest": digest,
+        "status": _status(known, digest, now),
+        "in_force": _span(then or _now_or_next(spans, now)),
+        "spans": [_span(span) for span in spans],
+        "approvals": [
+            {
+                "id": one.record.subject,
+                "by": one.said.by,
+                "given_at": write_instant(one.said.given_at),
+                "reason": one.said.reason,
+            }
+            for one in known.approvals_of(digest)
+        ],
+        "activations": [
+            {
+                "id": one.record.subject,
+                "by": one.said.by,
+                "in_force_from": write_instant(in_force_from(one.said)),
+                "given_at": write_instant(one.said.given_at),
+                "retroactive": one.said.retroactive,
+                "reason": one.said.reason,
+            }
+            for one in known.activations_of(digest)
+        ],
         "ledger": position_json(recorded.position),
     }
-
-
-def _response(
-    recorded: RecordedPolicy, in_force: PolicyInForce, status: int = 200, **headers: str
-) -> Response:
     # The recorded bytes go in as they are, so that the digest can be checked on what was received.
-    head = orjson.dumps(_answer(recorded, in_force))
-    body = head[:-1] + b',"document":' + recorded.document + b"}"
+    return orjson.dumps(answer)[:-1] + b',"document":' + recorded.document + b"}"
+
+
+def _response(body: bytes, status: int = 200, **headers: str) -> Response:
     return Response(body, status, headers, "application/json")
 
 
@@ -64,7 +133,7 @@ def _response(
     responses=answers(201, PolicyVersionAnswer, "The version is recorded", 409, takes_body=True),
 )
 async def record_policy_version(policy: str, request: Request, context: Recording) -> Response:
-    """Record a policy version, as YAML or JSON. The same version again gives the same answer."""
+    """Record a policy version, as YAML or JSON: a draft. Again, it gives the same answer."""
     media = media_type(request)
     if media not in (*YAML_TYPES, "application/json"):
         raise UnsupportedMediaType(("application/yaml", "application/json"))
@@ -74,7 +143,30 @@ async def record_policy_version(policy: str, request: Request, context: Recordin
     headers = {"Location": f"/v1/policies/{policy}/versions/{version}"}
     if done.replayed:
         headers["Idempotency-Replayed"] = "true"
-    return _response(done.recorded, done.in_force, 201, **headers)
+    return _response(_body(done.recorded, done.policies, context.now), 201, **headers)
+
+
+@router.get(
+    "/{policy}/versions",
+    dependencies=[needs(Permission.READ)],
+    responses=answers(200, PolicyVersions, "The versions", 404),
+)
+async def list_policy_versions(policy: str, context: Reading) -> Response:
+    """All recorded versions of a policy, drafts included, in the order of recording."""
+    known = await context.store.policies(policy)
+    if not known.versions:
+        raise NotFound("policy", policy)
+    versions = [
+        {
+            "version": one.version.version,
+            "digest": one.digest,
+            "effective": write_instant(one.version.effective),
+            "status": _status(known, one.digest, context.now),
+            "in_force": _span(_now_or_next(known.spans(one.digest), context.now)),
+        }
+        for one in known.versions
+    ]
+    return _response(orjson.dumps({"policy": policy, "versions": versions}))
 
 
 @router.get(
@@ -85,16 +177,95 @@ async def record_policy_version(policy: str, request: Request, context: Recordin
 async def read_policy_version(
     policy: str, version: str, request: Request, context: Reading
 ) -> Response:
-    """The version with its digest, when it is in force, and its document byte for byte."""
+    """The version with its digest, what became of it, and its document byte for byte."""
     known = await context.store.policies(policy)
-    for recorded in known.versions:
-        if recorded.version.version == version:
-            in_force = known.in_force(recorded.digest)
-            etag = f'"{recorded.digest}-{in_force.until or ""}"'.replace(" ", "T")
+    recorded = known.version(version)
+    if recorded is None:
+        raise NotFound("policy version", f"{policy} {version}")
+    body = _body(recorded, known, context.now)
+    # Of the whole answer: the document never changes, and what is said of it does.
+    etag = f'"{digest(body)}"'
+    if unchanged(request, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    return _response(body, ETag=etag)
+
+
+@router.post(
+    "/{policy}/versions/{version}/approvals",
+    status_code=201,
+    dependencies=[needs(Permission.APPROVE_POLICIES)],
+    openapi_extra=takes(Approval),
+    responses=answers(201, PolicyApprovalAnswer, "Approved", 404, 409, takes_body=True),
+)
+async def approve_policy_version(
+    policy: str, version: str, context: Recording, approval: Approval = body_of(Approval)
+) -> Response:
+    """Approve a version that somebody else recorded."""
+    done = await operation.approve_policy(context, policy, version, approval)
+    return _created(done, f"/v1/policies/{policy}/versions/{version}/approvals")
+
+
+@router.get(
+    "/{policy}/versions/{version}/approvals/{id}",
+    dependencies=[needs(Permission.READ)],
+    responses=answers(200, PolicyApprovalAnswer, "The approval", 304, 404),
+)
+async def read_policy_approval(
+    policy: str, version: str, id: str, request: Request, context: Reading
+) -> Response:
+    """An approval as it was recorded."""
+    known = await context.store.policies(policy)
+    return _read("approval", id, version, known.approvals, request)
+
+
+@router.post(
+    "/{policy}/versions/{version}/activation",
+    status_code=201,
+    dependencies=[needs(Permission.ACTIVATE_POLICIES)],
+    openapi_extra=takes(Activation),
+    responses=answers(201, PolicyActivationAnswer, "Activated", 404, 409, takes_body=True),
+)
+async def activate_policy_version(
+    policy: str, version: str, context: Recording, activation: Activation = body_of(Activation)
+) -> Response:
+    """Put an approved version in force, from now on or from a stated instant."""
+    done = await operation.activate_policy(context, policy, version, activation)
+    return _created(done, f"/v1/policies/{policy}/versions/{version}/activations")
+
+
+@router.get(
+    "/{policy}/versions/{version}/activations/{id}",
+    dependencies=[needs(Permission.READ)],
+    responses=answers(200, PolicyActivationAnswer, "The activation", 304, 404),
+)
+async def read_policy_activation(
+    policy: str, version: str, id: str, request: Request, context: Reading
+) -> Response:
+    """An activation as it was recorded."""
+    known = await context.store.policies(policy)
+    return _read("activation", id, version, known.activations, request)
+
+
+def _created(appended: Appended, path: str) -> Response:
+    record = appended.records[0]
+    location = f"{path}/{record.subject}"
+    return recorded_response(record, status=201, location=location, replayed=appended.replayed)
+
+
+def _read(
+    what: str,
+    id: str,
+    version: str,
+    given: Sequence[OnRecord[RecordedApproval]] | Sequence[OnRecord[RecordedActivation]],
+    request: Request,
+) -> Response:
+    for one in given:
+        if one.record.subject == id and one.said.version == version:
+            etag = f'"{digest(one.record.document)}"'
             if unchanged(request, etag):
                 return Response(status_code=304, headers={"ETag": etag})
-            return _response(recorded, in_force, ETag=etag)
-    raise NotFound("policy version", f"{policy} {version}")
+            return recorded_response(one.record, status=200)
+    raise NotFound(what, id)
 
 
 @router.get(
@@ -119,7 +290,7 @@ async def read_policy_in_force(
     if found is None:
         raise NoPolicyInForce(policy, write_instant(instant))
     (recorded,) = (r for r in known.versions if r.digest == found.digest)
-    return _response(recorded, found)
+    return _response(_body(recorded, known, context.now, found))
 
 
 schemas = APIRouter(prefix="/v1/schemas", tags=["policies"])

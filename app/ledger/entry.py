@@ -19,6 +19,8 @@ class Kind(Enum):
     """What kinds of thing are recorded."""
 
     POLICY_VERSION = "policy-version"
+    POLICY_APPROVAL = "policy-approval"
+    POLICY_ACTIVATION = "policy-activation"
     MODEL = "model"
     ASSESSMENT = "assessment"
     WITHDRAWAL = "withdrawal"

@@ -1,4 +1,4 @@
-"""Record a policy version, once and for all."""
+"""Record a policy version, once and for all. It is a draft until somebody else approves it."""
 
 import asyncio
 from dataclasses import dataclass
@@ -9,19 +9,17 @@ from app.errors import AlreadyRecorded, Fault, InvalidDocument, Unavailable
 from app.ledger.entry import Kind
 from app.operations.context import ATTEMPTS, Context, refuse_reused_key
 from app.policy.language import canonical_policy, read_policy
-from app.policy.timeline import PolicyInForce
 from app.policy.version import PolicyVersion
 from app.storage.ledger import Draft, PolicyVersionRow, Stale
-from app.storage.store import RecordedPolicy, policy_stream
-from app.vocabulary import write_instant
+from app.storage.store import Policies, RecordedPolicy, policy_stream
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyRecorded:
-    """A recorded version, and when it is in force as far as is recorded now."""
+    """A recorded version, and all that is recorded of its policy now."""
 
     recorded: RecordedPolicy
-    in_force: PolicyInForce
+    policies: Policies
     replayed: bool
 
 
@@ -31,7 +29,8 @@ async def record_policy(
     """Record the version that *text* says.
 
     The same version again gives the same answer. Raises `InvalidDocument` with every fault,
-    `AlreadyRecorded` where another document has its label or its effective date.
+    `AlreadyRecorded` where another document has its label. Two may share a publisher's date: they
+    are two readings of one text, and only activations say which counts.
     """
     # A large document takes a while to check, and others must not wait for it.
     version = await asyncio.to_thread(read_policy, text, media)
@@ -45,7 +44,7 @@ async def record_policy(
         for recorded in known.versions:
             if recorded.digest == identity:
                 await refuse_reused_key(context)
-                return PolicyRecorded(recorded, known.in_force(identity), replayed=True)
+                return PolicyRecorded(recorded, known, replayed=True)
             _refuse_a_clash(version, identity, recorded)
         try:
             await context.store.ledger.append(
@@ -66,7 +65,7 @@ async def record_policy(
             continue
         known = await context.store.policies(policy)
         (recorded,) = (r for r in known.versions if r.digest == identity)
-        return PolicyRecorded(recorded, known.in_force(identity), replayed=False)
+        return PolicyRecorded(recorded, known, replayed=False)
     raise Unavailable("contention", "other versions of this policy are being recorded; ask again")
 
 
@@ -76,7 +75,3 @@ def _refuse_a_clash(version: PolicyVersion, identity: str, recorded: RecordedPol
     if other.version == version.version:
         message = f"under other bytes, {recorded.digest}; these are {identity}"
         raise AlreadyRecorded("policy version", name, message)
-    if other.effective == version.effective:
-        at = write_instant(version.effective)
-        message = f"version {other.version} takes effect at the same instant, {at}"
-        raise AlreadyRecorded("effective date of", name, message)

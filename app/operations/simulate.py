@@ -1,6 +1,7 @@
 """A determination on evidence given in the request: recorded nowhere, and saying so."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
@@ -20,8 +21,9 @@ from app.operations.names import (
     unknown_in_report,
     unknown_in_sign_off,
 )
-from app.policy.timeline import PolicyInForce, in_force_at
+from app.policy.timeline import Activated, PolicyInForce, in_force_at, timeline
 from app.policy.version import PolicyVersion
+from app.storage.store import Policies, RecordedPolicy
 from app.vocabulary import (
     Document,
     Flag,
@@ -93,9 +95,10 @@ async def simulate(context: Context, simulated: Simulated) -> dict[str, Any]:
         policy = in_force_at(snapshot.timeline, at)
     else:
         label = simulated.version
-        policy = next((p for p in snapshot.timeline if p.version.version == label), None)
-        if policy is None:
+        recorded_version = snapshot.policies.version(label)
+        if recorded_version is None:
             raise NotFound("policy version", f"{simulated.policy} {label}")
+        policy = _as_in_force(context, snapshot.policies, recorded_version, at)
     model = snapshot.model
     if simulated.developer is not None:
         model = ModelVersion(model=simulated.model, developer=simulated.developer)
@@ -127,6 +130,21 @@ async def simulate(context: Context, simulated: Simulated) -> dict[str, Any]:
             "at": write_instant(at),
         },
     }
+
+
+def _as_in_force(
+    context: Context, policies: Policies, asked: RecordedPolicy, at: datetime
+) -> PolicyInForce:
+    """The version with the time in which it is in force: at *at*, or else ever. One that never was
+    activated is taken as though it were in force from the publisher's date on.
+    """
+    spans = policies.spans(asked.digest)
+    if spans:
+        return in_force_at(spans, at) or spans[0]
+    first = context.store.first_recorded(asked.digest, policies.versions)
+    version = asked.version
+    (supposed,) = timeline([Activated(version, asked.digest, version.effective, first)])
+    return supposed
 
 
 def _refuse_unknown_names(simulated: Simulated, policy: PolicyInForce | None) -> None:

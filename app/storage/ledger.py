@@ -61,6 +61,28 @@ class PolicyVersionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyApprovalRow:
+    """That somebody approves the version with that digest."""
+
+    id: str
+    policy: str
+    digest: str
+    by: str
+    given_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyActivationRow:
+    """From when the version with that digest is in force, as against when that was said."""
+
+    id: str
+    policy: str
+    digest: str
+    in_force_from: datetime
+    given_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRow:
     """A model version, `name@version`, and who develops it."""
 
@@ -112,10 +134,20 @@ class DeterminationRow:
     as_known: bool
 
 
-Row = PolicyVersionRow | ModelRow | EvidenceRow | WithdrawalRow | DeterminationRow
+Row = (
+    PolicyVersionRow
+    | PolicyApprovalRow
+    | PolicyActivationRow
+    | ModelRow
+    | EvidenceRow
+    | WithdrawalRow
+    | DeterminationRow
+)
 
 TABLE_OF: Final[Mapping[type[Row], Table]] = {
     PolicyVersionRow: tables.policy_version,
+    PolicyApprovalRow: tables.policy_approval,
+    PolicyActivationRow: tables.policy_activation,
     ModelRow: tables.model_version,
     EvidenceRow: tables.evidence,
     WithdrawalRow: tables.withdrawal,
@@ -733,12 +765,15 @@ def _insert(table: Table) -> str:
     return f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays})"  # noqa: S608
 
 
-# The order matters: others refer to an entry, and a withdrawal to a piece of evidence.
+# The order matters: others refer to an entry, approvals and activations to a policy version, and a
+# withdrawal to a piece of evidence.
 _INSERTS: Final[Mapping[Table, str]] = {
     table: _insert(table)
     for table in (
         tables.ledger_entry,
         tables.policy_version,
+        tables.policy_approval,
+        tables.policy_activation,
         tables.model_version,
         tables.evidence,
         tables.withdrawal,

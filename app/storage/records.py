@@ -20,6 +20,8 @@ from app.storage.tables import (
     ledger_entry,
     ledger_head,
     model_version,
+    policy_activation,
+    policy_approval,
     policy_version,
     stream,
     withdrawal,
@@ -124,6 +126,49 @@ async def policy_records(
         asked = asked.where(policy_version.c.policy == policy)
     if known_at is not None:
         asked = asked.where(policy_version.c.index < known_at)
+    return await _all(connection, asked)
+
+
+async def policy_authors(connection: AsyncConnection, policy: str) -> dict[str, str]:
+    """By digest, who recorded each version of *policy*."""
+    rows = await connection.execute(
+        select(policy_version.c.digest, ledger_entry.c.actor)
+        .join(ledger_entry, policy_version.c.index == ledger_entry.c.index)
+        .where(policy_version.c.policy == policy)
+    )
+    return {row.digest: row.actor for row in rows}
+
+
+async def policy_approvals(
+    connection: AsyncConnection, policy: str, *, known_at: int | None = None
+) -> tuple[Recorded, ...]:
+    """The approvals of all versions of *policy*, in the order of recording."""
+    asked = (
+        select(*_RECORD)
+        .join(policy_approval, policy_approval.c.index == ledger_entry.c.index)
+        .where(policy_approval.c.policy == policy)
+        .order_by(policy_approval.c.index)
+    )
+    if known_at is not None:
+        asked = asked.where(policy_approval.c.index < known_at)
+    return await _all(connection, asked)
+
+
+async def policy_activations(
+    connection: AsyncConnection,
+    policies: Iterable[str],
+    *,
+    known_at: int | None = None,
+) -> tuple[Recorded, ...]:
+    """The activations of all versions of those policies, in the order of recording."""
+    asked = (
+        select(*_RECORD)
+        .join(policy_activation, policy_activation.c.index == ledger_entry.c.index)
+        .where(policy_activation.c.policy.in_(sorted(set(policies))))
+        .order_by(policy_activation.c.index)
+    )
+    if known_at is not None:
+        asked = asked.where(policy_activation.c.index < known_at)
     return await _all(connection, asked)
 
 

@@ -22,7 +22,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic import TypeAdapter
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,7 +37,16 @@ from app.decoding import decode_json
 from app.errors import Unavailable
 from app.ledger.entry import Kind, Position
 from app.policy.language import recorded_policy
-from app.policy.timeline import PolicyInForce, in_force_at, timeline
+from app.policy.timeline import (
+    Activated,
+    FirstRecorded,
+    PolicyInForce,
+    RecordedActivation,
+    RecordedApproval,
+    first_recorded,
+    in_force_at,
+    timeline,
+)
 from app.policy.version import PolicyVersion
 from app.storage import keys, records
 from app.storage.database import (
@@ -68,8 +77,12 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
+POLICIES_STREAM: Final = "policies"
+"""The stream that moves whenever it may have moved which versions of any policy are in force."""
+
+
 def policy_stream(policy: str) -> str:
-    """The stream that moves whenever a version of the policy is recorded."""
+    """The stream that moves whenever a version of it is recorded, approved or activated."""
     return f"policy:{policy}"
 
 
@@ -88,35 +101,61 @@ class RecordedPolicy:
     position: Position
 
 
+@dataclass(frozen=True, slots=True)
+class OnRecord(Generic[T]):
+    """A recorded document, and what it says."""
+
+    record: Recorded
+    said: T
+
+
 @dataclass(frozen=True)
 class Policies:
-    """All recorded versions of one policy, as of a stream version."""
+    """All recorded versions of one policy and what became of them, as of a stream version.
+
+    `authors`: by digest, who recorded each version.
+    """
 
     stream: int
     versions: tuple[RecordedPolicy, ...]
     timeline: tuple[PolicyInForce, ...]
+    approvals: tuple[OnRecord[RecordedApproval], ...]
+    activations: tuple[OnRecord[RecordedActivation], ...]
+    authors: Mapping[str, str]
 
-    def in_force(self, digest: str) -> PolicyInForce:
-        """When the version with that digest is in force."""
-        return next(in_force for in_force in self.timeline if in_force.digest == digest)
+    def version(self, label: str) -> RecordedPolicy | None:
+        """The version of that label."""
+        return next((one for one in self.versions if one.version.version == label), None)
+
+    def spans(self, digest: str) -> tuple[PolicyInForce, ...]:
+        """When the version with that digest is in force; none where it was never activated."""
+        return tuple(span for span in self.timeline if span.digest == digest)
+
+    def approvals_of(self, digest: str) -> tuple[OnRecord[RecordedApproval], ...]:
+        """The approvals of the version with that digest, in the order of recording."""
+        return tuple(one for one in self.approvals if one.said.digest == digest)
+
+    def activations_of(self, digest: str) -> tuple[OnRecord[RecordedActivation], ...]:
+        """The activations of the version with that digest, in the order of recording."""
+        return tuple(one for one in self.activations if one.said.digest == digest)
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """What the recorded versions of some policies name, and which lines any policy has."""
 
-    by_policy: Mapping[str, tuple[PolicyInForce, ...]]
+    versions: Mapping[str, tuple[PolicyVersion, ...]]
+    timelines: Mapping[str, tuple[PolicyInForce, ...]]
     lines: frozenset[str]
 
     def named_at(self, policy: str, *instants: datetime) -> list[PolicyVersion]:
-        """The versions of the policy in force at any of those instants; all where none was.
-
-        None at all where the policy is unknown.
+        """The versions of the policy in force at any of those instants; where none was, all that
+        are recorded, drafts included. None at all where the policy is unknown.
         """
-        versions = self.by_policy.get(policy, ())
-        found = [in_force_at(versions, instant) for instant in instants]
+        spans = self.timelines.get(policy, ())
+        found = [in_force_at(spans, instant) for instant in instants]
         spoke = [one.version for one in found if one is not None]
-        return spoke or [one.version for one in versions]
+        return spoke or list(self.versions.get(policy, ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +180,18 @@ class Snapshot:
     """Everything that a determination rests on, with the stream versions at which it was read."""
 
     streams: Mapping[str, int]
-    timeline: tuple[PolicyInForce, ...]
+    policies: Policies
     model: ModelVersion | None
     evidence: Evidence = field(default_factory=Evidence)
 
+    @property
+    def timeline(self) -> tuple[PolicyInForce, ...]:
+        """The activated versions of the policy with their times in force."""
+        return self.policies.timeline
 
+
+_APPROVAL = TypeAdapter(RecordedApproval)
+_ACTIVATION = TypeAdapter(RecordedActivation)
 _MODEL = TypeAdapter(ModelVersion)
 _ASSESSMENT = TypeAdapter(Assessment)
 _SAFEGUARD = TypeAdapter(SafeguardReport)
@@ -168,6 +214,7 @@ class Store:
         self._bootstrap_key = bootstrap_key
         self.ledger = Ledger(database, deadline_seconds=deadline_seconds)
         self._parsed: dict[str, PolicyVersion] = {}
+        self._first_recorded: dict[str, FirstRecorded] = {}
         self._policies: dict[str, Policies] = {}
         self._models: dict[str, _ModelRead] = {}
         self._trusted: dict[bytes, tuple[float, Credential]] = {}
@@ -278,14 +325,21 @@ class Store:
 
     async def known(self, policies: Iterable[str]) -> Known:
         """What the recorded versions of *policies* name, and the lines of every policy."""
+        asked = set(policies)
         async with self._reading() as connection:
             found = await records.policy_records(connection)
-        versions = [self._policy(record) for record in found]
-        asked = set(policies)
+            activated = await records.policy_activations(connection, asked)
+        by_policy = _by_policy(self._policy(record) for record in found)
+        versions = [version for of_one in by_policy.values() for version in of_one]
+        activations = [_on_record(record, _ACTIVATION) for record in activated]
         return Known(
-            by_policy={
-                policy: timeline(
-                    (r.version, r.digest) for r in versions if r.version.policy == policy
+            versions={
+                policy: tuple(r.version for r in by_policy.get(policy, ())) for policy in asked
+            },
+            timelines={
+                policy: self._timeline(
+                    by_policy.get(policy, ()),
+                    [one for one in activations if one.said.policy == policy],
                 )
                 for policy in asked
             },
@@ -299,9 +353,45 @@ class Store:
         stream = policy_stream(policy)
         streams = await records.stream_versions(connection, [stream])
         versions = tuple(self._policy(record) for record in found)
+        approved = await records.policy_approvals(connection, policy, known_at=known_at)
+        activated = await records.policy_activations(connection, [policy], known_at=known_at)
+        activations = tuple(_on_record(record, _ACTIVATION) for record in activated)
         return Policies(
-            streams[stream], versions, timeline((r.version, r.digest) for r in versions)
+            stream=streams[stream],
+            versions=versions,
+            timeline=self._timeline(versions, activations),
+            approvals=tuple(_on_record(record, _APPROVAL) for record in approved),
+            activations=activations,
+            authors=await records.policy_authors(connection, policy),
         )
+
+    def _timeline(
+        self,
+        versions: Sequence[RecordedPolicy],
+        activations: Iterable[OnRecord[RecordedActivation]],
+    ) -> tuple[PolicyInForce, ...]:
+        """When which of *versions* is in force: all recorded ones of a policy."""
+        by_digest = {one.digest: one.version for one in versions}
+        return timeline(
+            Activated(
+                by_digest[one.said.digest],
+                one.said.digest,
+                in_force_from(one.said),
+                self.first_recorded(one.said.digest, versions),
+            )
+            for one in activations
+        )
+
+    def first_recorded(self, digest: str, versions: Sequence[RecordedPolicy]) -> FirstRecorded:
+        """When what the version with that digest says was first recorded; *versions*: all of its
+        policy. What comes after it cannot have been there first, so it is worked out once.
+        """
+        known = self._first_recorded.get(digest)
+        if known is None:
+            version = next(one.version for one in versions if one.digest == digest)
+            known = first_recorded(version, ((r.version, r.position.index) for r in versions))
+            self._first_recorded[digest] = known
+        return known
 
     def _policy(self, record: Recorded) -> RecordedPolicy:
         """The parsed version; a recorded document never changes, so it is parsed once."""
@@ -341,7 +431,7 @@ class Store:
             async with self._reading() as connection:
                 past = await self._read_policies(connection, policy, known_at)
                 read = await self._read_model(connection, model, known_at)
-            return Snapshot({}, past.timeline, read.model, read.evidence)
+            return Snapshot({}, past, read.model, read.evidence)
         policies, read_now = self._policies.get(policy), self._models.get(model)
         if not from_memory:
             policies, read_now = await self._read_both(policy, model)
@@ -352,7 +442,7 @@ class Store:
             policies, read_now = read_once
         return Snapshot(
             {policy_stream(policy): policies.stream, model_stream(model): read_now.stream},
-            policies.timeline,
+            policies,
             read_now.model,
             read_now.evidence,
         )
@@ -459,6 +549,23 @@ _EVIDENCE: Final[Mapping[Kind, TypeAdapter[Any]]] = {
     Kind.SAFEGUARD: _SAFEGUARD,
     Kind.SIGN_OFF: _SIGN_OFF,
 }
+
+
+def in_force_from(activation: RecordedActivation) -> datetime:
+    """From when it is in force: an activation on record always says so."""
+    assert activation.in_force_from is not None, "it is filled in before it is recorded"
+    return activation.in_force_from
+
+
+def _by_policy(versions: Iterable[RecordedPolicy]) -> dict[str, list[RecordedPolicy]]:
+    found: dict[str, list[RecordedPolicy]] = {}
+    for one in versions:
+        found.setdefault(one.version.policy, []).append(one)
+    return found
+
+
+def _on_record(record: Recorded, adapter: TypeAdapter[T]) -> OnRecord[T]:
+    return OnRecord(record, _read(adapter, record.document))
 
 
 def _evidence(record: Recorded, adapter: TypeAdapter[T]) -> RecordedEvidence[T]:

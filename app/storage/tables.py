@@ -108,9 +108,36 @@ policy_version: Final = Table(
     Column("effective", _INSTANT, nullable=False),
     UniqueConstraint("digest"),
     UniqueConstraint("policy", "version"),
-    UniqueConstraint("policy", "effective"),
     CheckConstraint("digest ~ '^sha256:[0-9a-f]{64}$'", name="a_digest_names_its_algorithm"),
 )
+
+policy_approval: Final = Table(
+    "policy_approval",
+    metadata,
+    _index_of_entry(),
+    Column("id", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("digest", Text, ForeignKey("policy_version.digest"), nullable=False),
+    Column("by", Text, nullable=False),
+    Column("given_at", _INSTANT, nullable=False),
+    UniqueConstraint("id"),
+    UniqueConstraint("digest", "by"),
+    Index(None, "policy", "index"),
+)
+
+policy_activation: Final = Table(
+    "policy_activation",
+    metadata,
+    _index_of_entry(),
+    Column("id", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("digest", Text, ForeignKey("policy_version.digest"), nullable=False),
+    Column("in_force_from", _INSTANT, nullable=False),
+    Column("given_at", _INSTANT, nullable=False),
+    UniqueConstraint("id"),
+    UniqueConstraint("policy", "in_force_from"),
+)
+"""`in_force_from` is the instant that it speaks for, `given_at` when it was said."""
 
 model_version: Final = Table(
     "model_version",
@@ -228,6 +255,8 @@ api_key: Final = Table(
 RECORDED: Final = (
     ledger_entry,
     policy_version,
+    policy_approval,
+    policy_activation,
     model_version,
     evidence,
     withdrawal,

@@ -29,6 +29,8 @@ COMMANDS = [
     ("policy", "check"),
     ("policy", "test"),
     ("policy", "publish"),
+    ("policy", "approve"),
+    ("policy", "activate"),
 ]
 
 
@@ -243,6 +245,19 @@ def published(service: Service) -> Service:
     where = {"ASLGATE_URL": f"http://127.0.0.1:{service.port}", "ASLGATE_API_KEY": KEY}
     ran = run("policy", "publish", RSP / "2.2.yaml", **where)
     assert ran.code == 0, ran.err
+    assert ran.out.splitlines()[1] == (
+        "it is a draft: with another key, `aslgate policy approve anthropic-rsp 2.2`"
+    )
+    second = where | {"ASLGATE_API_KEY": service.new_key("policy-approver")}
+    name = ("anthropic-rsp", "2.2")
+    why = "--reason=as published"
+    ran = run("policy", "approve", *name, why, **second)
+    assert ran.code == 0, ran.err
+    assert ran.out.startswith("anthropic-rsp 2.2 is approved by key_")
+    since = "--from=2025-05-14T00:00:00Z"
+    ran = run("policy", "activate", *name, since, "--retroactive", why, **second)
+    assert ran.code == 0, ran.err
+    assert ran.out.startswith("anthropic-rsp 2.2 is in force from 2025-05-14T00:00:00Z: pac_")
     evidence = json.loads((RSP / "evidence" / "claude-opus-4.json").read_text())
     with httpx.Client(
         base_url=where["ASLGATE_URL"], headers={"Authorization": f"Bearer {KEY}"}
@@ -263,6 +278,14 @@ def test_publishing_again_gives_the_same_answer(published: Service, asking: Cli)
         f"anthropic-rsp 2.2 is recorded as {said['digest']}",
         "in force from 2025-05-14T00:00:00Z",
     ]
+
+
+def test_one_s_own_draft_is_neither_approved_nor_activated(published: Service, asking: Cli) -> None:
+    for step, verb in (("approve", "approve"), ("activate", "activate")):
+        ran = asking("policy", step, "anthropic-rsp", "2.2", "--reason=mine", "--json")
+
+        assert ran.code == 1
+        assert f"somebody else must {verb} it" in ran.err
 
 
 def test_other_bytes_under_the_same_version_are_refused(

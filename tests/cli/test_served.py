@@ -9,6 +9,7 @@ from tests.http.published import (
     POLICIES,
     POLICY,
     RELEASE,
+    activation,
     asked,
     evidence_bodies,
 )
@@ -35,6 +36,15 @@ def test_from_the_bootstrap_key_to_a_determination_that_outlives_a_restart(
                 headers={"Content-Type": "application/yaml"},
             )
             assert recorded.status_code == 201, recorded.text
+        second = {"Authorization": f"Bearer {service.new_key('policy-approver')}"}
+        for label in POLICIES:
+            path = f"/v1/policies/{POLICY}/versions/{label}"
+            for step, said in (
+                ("approvals", {"reason": "as published"}),
+                ("activation", activation(label)),
+            ):
+                recorded = client.post(f"{path}/{step}", json=said, headers=second)
+                assert recorded.status_code == 201, recorded.text
         for path, body in evidence_bodies(OPUS):
             recorded = client.post(path, json=body)
             assert recorded.status_code == 201, recorded.text

@@ -1,6 +1,7 @@
 """A running service for each test, and the figures of each at the end of the run."""
 
 import http.client
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ POLICY_FILE = Path(__file__).parents[2] / "policies" / "anthropic-rsp" / "2.2.ya
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[Service]:
-    """The service with RSP 2.2 recorded, over one database for all tests of a module.
+    """The service with RSP 2.2 in force, over one database for all tests of a module.
 
     So each fault also meets what the faults before it have left behind.
     """
@@ -22,7 +23,7 @@ def started() -> Iterator[Service]:
         service = Service(folder)
         try:
             service.start()
-            _record_policy(service.port)
+            _put_policy_in_force(service)
             yield service
         finally:
             service.end()
@@ -37,17 +38,32 @@ def service(started: Service) -> Service:
     return started
 
 
-def _record_policy(port: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    headers = {
-        "Authorization": f"Bearer {KEY}",
-        "Content-Type": "application/yaml",
-        "Idempotency-Key": "the policy",
-    }
-    path = "/v1/policies/anthropic-rsp/versions"
-    connection.request("POST", path, POLICY_FILE.read_bytes(), headers)
-    response = connection.getresponse()
-    assert response.status == 201, response.read()
+def _put_policy_in_force(service: Service) -> None:
+    second = service.new_key("policy-approver")
+    versions = "/v1/policies/anthropic-rsp/versions"
+    approval = json.dumps({"reason": "as published"}).encode()
+    activation = json.dumps(
+        {
+            "in_force_from": "2025-05-14T00:00:00Z",
+            "retroactive": True,
+            "reason": "in force at the publisher since then",
+        }
+    ).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+    for key, media, path, body in (
+        (KEY, "yaml", versions, POLICY_FILE.read_bytes()),
+        (second, "json", f"{versions}/2.2/approvals", approval),
+        (second, "json", f"{versions}/2.2/activation", activation),
+    ):
+        headers = {
+            "Authorization": f"Bearer {key}",
+            "Content-Type": f"application/{media}",
+            "Idempotency-Key": path,
+        }
+        connection.request("POST", path, body, headers)
+        response = connection.getresponse()
+        said = response.read()
+        assert response.status == 201, said
     connection.close()
 
 

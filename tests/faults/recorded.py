@@ -217,8 +217,8 @@ def _of_what_determinations_rest_on(ledger: LedgerRead) -> list[str]:
     for entry in ledger.entries:
         digest = f"sha256:{hashlib.sha256(entry.document).hexdigest()}"
         said = entry.said
-        if entry.kind == "policy-version":
-            policies.add(digest)
+        if entry.kind == "policy-activation":
+            policies.add(said["digest"])
         elif entry.kind == "model":
             models.add(entry.subject)
         elif entry.kind in EVIDENCE:

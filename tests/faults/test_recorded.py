@@ -47,7 +47,7 @@ def determination(index: int, evidence: list[Entry], policy: Entry) -> Entry:
     id = f"det_{index}"
     provenance = {
         "known_at": index,
-        "policy": {"digest": digest(policy)},
+        "policy": {"digest": policy.said["digest"]},
         "evidence": [{"id": piece.subject, "digest": digest(piece)} for piece in evidence],
     }
     said = {"id": id, "model": MODEL, "provenance": provenance}
@@ -73,7 +73,7 @@ def write(entry: Entry, key: str, times: tuple[float, float]) -> Write:
 
 
 def a_true_ledger() -> tuple[LedgerRead, list[Write]]:
-    policy = entry(0, "policy-version", "sha256:p", {"policy": "p"})
+    policy = entry(0, "policy-activation", "pac_0", {"policy": "p", "digest": "sha256:p"})
     model = entry(1, "model", MODEL, {"model": MODEL})
     first = entry(2, "assessment", "asm_2", {"id": "asm_2", "model": MODEL, "assessor": "one"})
     answer = determination(3, [first], policy)
@@ -138,6 +138,11 @@ def rest_on_what_came_later(ledger: LedgerRead, writes: list[Write]) -> LedgerRe
     return dataclasses.replace(ledger, entries=tuple(entries))
 
 
+def rest_on_a_draft(ledger: LedgerRead, _: list[Write]) -> LedgerRead:
+    draft = entry(0, "policy-version", "sha256:p", {"policy": "p", "digest": "sha256:p"})
+    return dataclasses.replace(ledger, entries=(draft, *ledger.entries[1:]))
+
+
 def answer_before_it_is_asked(ledger: LedgerRead, writes: list[Write]) -> LedgerRead:
     # It stands at index 2, and was sent only after what stands at 5 had been answered.
     writes[1] = write(ledger.entries[2], "k2", (9.0, 9.5))
@@ -170,6 +175,7 @@ def test_a_true_ledger_has_nothing_wrong() -> None:
         record_without_a_request,
         rest_on_too_little,
         rest_on_what_came_later,
+        rest_on_a_draft,
         answer_before_it_is_asked,
         answer_two_with_one,
         answer_other_bytes,

@@ -182,8 +182,9 @@ def seeded_template(postgres: EmbeddedPostgres, template: str) -> str:
         async with (
             running(postgres, template, name=name) as service,
             service.client(BOOTSTRAP_KEY) as client,
+            service.client((await service.new_key("policy-author")).text) as author,
         ):
-            await send_everything(client)
+            await send_everything(client, author)
 
     asyncio.run(seed())
     return name
@@ -200,6 +201,13 @@ async def empty(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[Serv
 async def empty_client(empty: Service) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the empty service, with the bootstrap key, which may do everything."""
     async with empty.client(BOOTSTRAP_KEY) as client:
+        yield client
+
+
+@pytest.fixture
+async def author(empty: Service) -> AsyncIterator[httpx.AsyncClient]:
+    """A second client of the empty service, who may record policy versions."""
+    async with empty.client((await empty.new_key("policy-author")).text) as client:
         yield client
 
 

@@ -16,6 +16,12 @@ RELEASE: Final = "2025-05-22T16:00:00Z"
 ACTION: Final = "external-deployment"
 
 POLICIES: Final = {label: FOLDER / f"{label}.yaml" for label in ("2.0", "2.1", "2.2")}
+EFFECTIVE: Final = {
+    "2.0": "2024-10-15T00:00:00Z",
+    "2.1": "2025-03-31T00:00:00Z",
+    "2.2": "2025-05-14T00:00:00Z",
+}
+"""From when each was in force at its publisher."""
 EVIDENCE: Final = {
     OPUS: FOLDER / "evidence" / "claude-opus-4.json",
     SONNET: FOLDER / "evidence" / "claude-sonnet-4.json",
@@ -47,10 +53,32 @@ async def send_policy(client: httpx.AsyncClient, label: str) -> httpx.Response:
     )
 
 
-async def send_everything(client: httpx.AsyncClient) -> None:
-    """Record the shipped versions, both models, and all the evidence on them."""
+def activation(label: str) -> Json:
+    """What puts a shipped version in force from its publisher's date on."""
+    reason = "in force at the publisher since then"
+    return {"in_force_from": EFFECTIVE[label], "retroactive": True, "reason": reason}
+
+
+async def put_in_force(
+    author: httpx.AsyncClient, approver: httpx.AsyncClient, label: str
+) -> httpx.Response:
+    """Record a shipped version, and let a second person approve and activate it."""
+    recorded = await send_policy(author, label)
+    assert recorded.status_code == 201, recorded.text
+    path = f"/v1/policies/{POLICY}/versions/{label}"
+    for step, body in (
+        ("approvals", {"reason": "as published"}),
+        ("activation", activation(label)),
+    ):
+        answer = await approver.post(f"{path}/{step}", json=body)
+        assert answer.status_code == 201, answer.text
+    return recorded
+
+
+async def send_everything(client: httpx.AsyncClient, author: httpx.AsyncClient) -> None:
+    """Record the shipped versions, by *author*, both models, and all the evidence on them."""
     for label in POLICIES:
-        assert (await send_policy(client, label)).status_code == 201
+        await put_in_force(author, client, label)
     for model in EVIDENCE:
         for path, body in evidence_bodies(model):
             response = await client.post(path, json=body)

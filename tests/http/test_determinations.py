@@ -19,7 +19,7 @@ from tests.http.published import (
     asked,
     evidence_bodies,
     problem,
-    send_policy,
+    put_in_force,
 )
 
 DETERMINATIONS = "/v1/determinations"
@@ -314,11 +314,11 @@ async def test_an_answer_whose_evidence_moved_does_not_come_back(
 
 
 async def test_an_answer_whose_policy_moved_does_not_come_back(
-    empty_client: httpx.AsyncClient,
+    empty_client: httpx.AsyncClient, author: httpx.AsyncClient
 ) -> None:
-    await send_policy(empty_client, "2.1")
+    await put_in_force(author, empty_client, "2.1")
     await empty_client.post(DETERMINATIONS, json=asked("no@1"), headers=key("a"))
-    await send_policy(empty_client, "2.2")
+    await put_in_force(author, empty_client, "2.2")
 
     again = await empty_client.post(DETERMINATIONS, json=asked("no@1"), headers=key("a"))
 

@@ -11,6 +11,7 @@ import pytest
 from app.vocabulary import write_instant
 from tests.conftest import short_open_folder
 from tests.faults.service import Service
+from tests.http.conftest import Service as Running
 from tests.http.published import ACTION, OPUS, POLICIES, POLICY, RELEASE, SONNET, asked
 
 ROLES = ["ceo", "responsible-scaling-officer"]
@@ -185,18 +186,22 @@ def test_an_upgrade_does_not_take_a_connection_out_of_our_hands(port: int) -> No
         assert connection.recv(64).startswith(b"HTTP/1.1 4")
 
 
-async def test_a_batch_is_decided_under_one_version_of_a_policy(client: httpx.AsyncClient) -> None:
+async def test_a_batch_is_decided_under_one_version_of_a_policy(
+    service: Running, client: httpx.AsyncClient
+) -> None:
     """What was read of the policy for one model must not be older than what was read for another."""
     await client.post("/v1/determinations", json=asked(OPUS))  # now the policy is in memory
     text = POLICIES["2.2"].read_bytes()
     later = text.replace(b'version: "2.2"', b'version: "2.3"', 1)
     later = later.replace(b"effective: 2025-05-14", b"effective: 2026-01-01", 1)
-    recorded = await client.post(
-        f"/v1/policies/{POLICY}/versions",
-        content=later,
-        headers={"Content-Type": "application/yaml"},
-    )
+    versions = f"/v1/policies/{POLICY}/versions"
+    async with service.client((await service.new_key("policy-author")).text) as author:
+        recorded = await author.post(
+            versions, content=later, headers={"Content-Type": "application/yaml"}
+        )
     assert recorded.status_code == 201
+    for step, body in (("approvals", {"reason": "for a test"}), ("activation", {})):
+        assert (await client.post(f"{versions}/2.3/{step}", json=body)).status_code == 201
 
     questions = {"determinations": [asked(OPUS), asked(SONNET)]}
     answer = await client.post("/v1/determinations/batch", json=questions)

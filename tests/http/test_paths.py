@@ -22,7 +22,7 @@ async def test_an_unknown_path_is_a_problem(reader: httpx.AsyncClient, path: str
     [
         ("DELETE", "/v1/determinations", "GET, POST"),
         ("PUT", f"/v1/models/{OPUS}", "GET"),
-        ("PATCH", "/v1/policies/p/versions", "POST"),
+        ("PATCH", "/v1/policies/p/versions", "GET, POST"),
         ("GET", "/v1/sign-offs", "POST"),
         ("POST", "/healthz", "GET"),
     ],

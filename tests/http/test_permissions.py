@@ -48,10 +48,10 @@ async def test_every_operation_for_every_role(service: Service) -> None:
                 allowed[method, path].append("✗" if refused else "✓")
 
     heads = [*ROLES, "(none)"]
-    lines = [" " * 52 + " ".join(heads)]
+    lines = [" " * 66 + " ".join(heads)]
     for (method, path), marks in allowed.items():
         columns = (mark.center(len(role)) for role, mark in zip(heads, marks, strict=True))
-        lines.append(f"{method:4} {path:46} {' '.join(columns)}".rstrip())
+        lines.append(f"{method:4} {path:60} {' '.join(columns)}".rstrip())
     text = "\n".join(lines) + "\n"
     if not GOLDEN.exists():
         GOLDEN.write_text(text)

@@ -15,7 +15,7 @@ from tests.http.published import (
     SONNET,
     asked,
     problem,
-    send_policy,
+    put_in_force,
 )
 
 SIMULATIONS = "/v1/simulations"
@@ -96,14 +96,16 @@ async def test_the_future_may_be_simulated(reader: httpx.AsyncClient) -> None:
     assert answer.json()["provenance"]["at"] == "2090-01-01T00:00:00Z"
 
 
-async def test_what_was_just_recorded_is_seen_at_once(empty_client: httpx.AsyncClient) -> None:
+async def test_what_was_just_recorded_is_seen_at_once(
+    empty_client: httpx.AsyncClient, author: httpx.AsyncClient
+) -> None:
     """A determination's commit checks what is kept in memory; a simulation has no commit."""
     question = asked("new@1") | {"on_top_of_record": True}
-    await send_policy(empty_client, "2.1")
+    await put_in_force(author, empty_client, "2.1")
     await empty_client.post("/v1/models", json={"model": "new@1", "developer": "anthropic"})
     await empty_client.post(SIMULATIONS, json=question)
     await empty_client.post("/v1/determinations", json=asked("new@1"))
-    await send_policy(empty_client, "2.2")
+    await put_in_force(author, empty_client, "2.2")
     sign_off = await empty_client.post(
         "/v1/sign-offs",
         json={

@@ -18,20 +18,19 @@ from tests.http.published import (
     SONNET,
     asked,
     evidence_bodies,
-    send_policy,
+    put_in_force,
 )
 
 DOCUMENT = "application/vnd.aslgate.determination+json"
 
 
 async def test_from_the_bootstrap_key_to_a_determination_read_back_byte_for_byte(
-    empty: Service, empty_client: httpx.AsyncClient
+    empty: Service, empty_client: httpx.AsyncClient, author: httpx.AsyncClient
 ) -> None:
     """Policy, model, assessment, safeguards, sign-offs, determination; then everything again."""
     client = empty_client
     for label in POLICIES:
-        recorded = await send_policy(client, label)
-        assert recorded.status_code == 201
+        recorded = await put_in_force(author, client, label)
         again = await client.get(recorded.headers["Location"])
         assert again.json()["digest"] == recorded.json()["digest"]
     named = {}
@@ -163,18 +162,19 @@ async def test_a_caller_who_has_the_document_is_not_sent_it_again(
 
 
 async def test_a_policy_versions_etag_changes_when_a_later_version_ends_it(
-    empty_client: httpx.AsyncClient,
+    empty_client: httpx.AsyncClient, author: httpx.AsyncClient
 ) -> None:
     """Its document stays, but until when it is in force is part of the answer."""
-    await send_policy(empty_client, "2.1")
+    await put_in_force(author, empty_client, "2.1")
     path = f"/v1/policies/{POLICY}/versions/2.1"
     before = (await empty_client.get(path)).headers["ETag"]
 
-    await send_policy(empty_client, "2.2")
+    await put_in_force(author, empty_client, "2.2")
 
     after = await empty_client.get(path, headers={"If-None-Match": before})
     assert after.status_code == 200
-    assert after.json()["in_force"]["until"] == "2025-05-14T00:00:00Z"
+    assert after.json()["in_force"] is None
+    assert after.json()["spans"][0]["until"] == "2025-05-14T00:00:00Z"
 
 
 async def test_determinations_are_never_stored_by_caches(client: httpx.AsyncClient) -> None:

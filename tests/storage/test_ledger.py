@@ -31,6 +31,8 @@ from app.storage.ledger import (
     LedgerFault,
     ModelRow,
     Moment,
+    PolicyActivationRow,
+    PolicyApprovalRow,
     PolicyVersionRow,
     Recorded,
     Stale,
@@ -190,11 +192,33 @@ async def test_every_kind_of_row_is_found_by_its_words(ledger: Ledger, fresh: An
     found = evidence("asm_1")
     withdrawn = Draft(Kind.WITHDRAWAL, "wdr_1", WithdrawalRow("wdr_1", "asm_1", "m@1"), saying(c=1))
     decided = determination()
+    approved = Draft(
+        Kind.POLICY_APPROVAL,
+        "pap_1",
+        PolicyApprovalRow("pap_1", "p", digest, "key_b", NOON),
+        saying(d=1),
+    )
+    activated = Draft(
+        Kind.POLICY_ACTIVATION,
+        "pac_1",
+        PolicyActivationRow("pac_1", "p", digest, NOON, NOON),
+        saying(e=1),
+    )
     # In this order a piece and its withdrawal may even be in one commit.
     await append(ledger, policy, model, found, withdrawn, decided, touches=["model:m@1"])
+    await append(ledger, approved, activated)
 
     database = Database(fresh.service, throwaway=True)
     async with database.reading() as connection:
+        assert list(await records.policy_authors(connection, "p")) == [digest]
+        assert await records.policy_authors(connection, "q") == {}
+        (approval,) = await records.policy_approvals(connection, "p")
+        assert (approval.subject, approval.position.index) == ("pap_1", 5)
+        assert await records.policy_approvals(connection, "p", known_at=5) == ()
+        (activation,) = await records.policy_activations(connection, ["p", "q"])
+        assert (activation.subject, activation.position.index) == ("pac_1", 6)
+        assert await records.policy_activations(connection, ["p"], known_at=6) == ()
+        assert await records.policy_activations(connection, ["q"]) == ()
         (version,) = await records.policy_records(connection, "p")
         assert (version.position.index, version.kind) == (0, Kind.POLICY_VERSION)
         assert await records.policy_records(connection, "p", known_at=0) == ()

@@ -1,0 +1,329 @@
+"""Does one policy version ever allow what another denies? A proof, or a case that shows it.
+
+Both versions are asked about the same evidence. By the laws, each answer is monotone in what
+permits and in the absence of what counts against. So it is enough to look at the smallest sets of
+evidence with which the one allows: where the other allows with each of these, it allows whenever
+the first does, for any evidence that the moves below can make up.
+
+The evidence that is looked at: for every threshold findings for and against; for every line that
+settles anything results in its zones; for every standard reports that it is met or not; sign-offs,
+reversals and exceptions; each as fresh as can be, and just old enough to count under every duration
+that either version names. Facts about the model: every side of every bound that either names.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import product
+from typing import Any, Final, Literal
+
+from app.assessment.assessment import ModelVersion
+from app.assessment.evidence import Evidence
+from app.determination.decide import Question, decide, scope_of
+from app.determination.moves import (
+    Found,
+    Move,
+    Placed,
+    counting_against,
+    permitting,
+    smallest_sets,
+    with_moves,
+)
+from app.determination.reading import Read
+from app.determination.record import Determination
+from app.errors import IncomparablePolicies
+from app.policy.conditions import (
+    AssessedWithin,
+    BoundedBy,
+    CarriedOver,
+    Elapsed,
+    FindingIs,
+    LineIn,
+    ModelFact,
+    walk,
+)
+from app.policy.timeline import PolicyInForce
+from app.policy.version import PolicyVersion
+from app.vocabulary import EARLIEST, Decision, Document, Duration, Truth, write_instant
+
+_AT: Final = datetime(2100, 1, 1, tzinfo=UTC)
+"""The instant that is asked about: any would do, for both versions are asked as if in force."""
+
+_WITHIN: Final = timedelta(hours=1)
+"""How long before its end a duration still counts."""
+
+Verdict = Literal["never", "found", "not-found"]
+
+
+class ActionCompared(Document):
+    """Whether *b* ever allows the action where *a* denies it.
+
+    `never`: proved for all evidence that was looked at. `found`: `case` shows it. `not-found`: the
+    search ended before it was complete. `in_both` is false where only one version names the action.
+    """
+
+    action: str
+    verdict: Verdict
+    sets: int
+    """How many smallest sets of evidence were looked at."""
+    case: dict[str, Any] | None = None
+    """A decision case in which *b* allows and *a* denies, as `policy test` reads it."""
+    because: tuple[str, ...] = ()
+    """Why *a* denies it: the messages of the reasons that close its gate."""
+
+
+class Compared(Document):
+    """Whether *b* ever allows what *a* denies, action by action."""
+
+    policy: str
+    a: str
+    b: str
+    verdict: Verdict
+    actions: tuple[ActionCompared, ...]
+
+
+def compare(a: PolicyVersion, b: PolicyVersion, *, limit: int = 400) -> Compared:
+    """Whether *b* ever allows an action where *a* denies it. Actions that *b* lacks it denies.
+
+    Raises `IncomparablePolicies` for versions of two policies: evidence names the policy that it is
+    for, so what one of them says of evidence tells nothing of the other.
+    """
+    if a.policy != b.policy:
+        raise IncomparablePolicies(a.policy, b.policy)
+    actions = tuple(_compared(a, b, action, limit) for action in b.actions)
+    verdicts = {one.verdict for one in actions}
+    verdict: Verdict = "never"
+    if "found" in verdicts:
+        verdict = "found"
+    elif "not-found" in verdicts:
+        verdict = "not-found"
+    return Compared(policy=a.policy, a=a.version, b=b.version, verdict=verdict, actions=actions)
+
+
+def _compared(a: PolicyVersion, b: PolicyVersion, action: str, limit: int) -> ActionCompared:
+    looked_at, complete = 0, True
+    for model in _models(a, b):
+        if scope_of(b, model, action) is Truth.NO:
+            continue
+        pair = _Pair(a, b, action, model)
+        found = pair.smallest(limit)
+        complete = complete and found.complete
+        for one in found.sets:
+            looked_at += 1
+            placed = pair.evidence(frozenset(one))
+            answer = pair.answer(a, placed)
+            if answer.strictness == _DENY:
+                return ActionCompared(
+                    action=action,
+                    verdict="found",
+                    sets=looked_at,
+                    case=pair.case(placed),
+                    because=tuple(r.message for r in answer.reasons if r.blocks),
+                )
+    verdict: Verdict = "never" if complete else "not-found"
+    return ActionCompared(action=action, verdict=verdict, sets=looked_at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A move at one age, or (`absent`) that a move against was not made.
+
+    Steps of one chain say more the younger they are.
+    """
+
+    move: Move
+    age: timedelta
+    chain: int
+    absent: bool = False
+
+
+class _Pair:
+    """Two versions, one action on one model, and the evidence that can be made up on it."""
+
+    def __init__(
+        self, a: PolicyVersion, b: PolicyVersion, action: str, model: ModelVersion
+    ) -> None:
+        self.a, self.b, self.action, self.model = a, b, action, model
+        self.names = _renamed(a, b)
+        against: dict[Move, None] = {}
+        moves: dict[Move, None] = {}
+        for version in (b, a):
+            if action in version.actions:
+                read = Read(version, model, Evidence(), _AT)
+                moves.update(dict.fromkeys(map(self._as_in_b, permitting(read, action))))
+                against.update(dict.fromkeys(map(self._as_in_b, counting_against(read, action))))
+        ages = _ages(a, b)
+        self.steps = (
+            *(_Step(move, age, chain) for chain, move in enumerate(moves) for age in ages),
+            *(_Step(move, timedelta(0), -1 - i, absent=True) for i, move in enumerate(against)),
+        )
+
+    def _as_in_b(self, move: Move) -> Move:
+        """A move on a threshold of *a*, under the name that the threshold has in *b*."""
+        in_b = next((b for b, a in self.names.items() if a == move.threshold), None)
+        if in_b is None or in_b == move.threshold:
+            return move
+        message = move.message.replace(f"`{move.threshold}`", f"`{in_b}`")
+        return move.model_copy(update={"threshold": in_b, "message": message})
+
+    def smallest(self, limit: int) -> Found:
+        """The smallest sets of steps with which *b* allows."""
+
+        def stronger(i: int) -> Iterable[int]:
+            one = self.steps[i]
+            return (
+                j
+                for j, other in enumerate(self.steps)
+                if other.chain == one.chain and other.age <= one.age
+            )
+
+        def allows(chosen: frozenset[int]) -> bool:
+            return not self.answer(self.b, self.evidence(chosen)).strictness == _DENY
+
+        return smallest_sets(
+            len(self.steps), allows, limit=limit, stronger=stronger, questions=_QUESTIONS
+        )
+
+    def evidence(self, chosen: frozenset[int]) -> Evidence:
+        """What the chosen steps make up: each move against is there unless it is chosen away."""
+        placed = []
+        for i, step in enumerate(self.steps):
+            if (i in chosen) is not step.absent:
+                placed.append(Placed(step.move, _AT - step.age))
+                twin = self.names.get(step.move.threshold or "")
+                if twin is not None and twin != step.move.threshold:
+                    other = step.move.model_copy(update={"threshold": twin})
+                    placed.append(Placed(other, _AT - step.age))
+        return with_moves(Read(self.b, self.model, Evidence(), _AT), self.action, placed)
+
+    def answer(self, version: PolicyVersion, evidence: Evidence) -> Determination:
+        """What *version* says, as if it were in force."""
+        question = Question(self.model.model, self.action, version.policy, _AT)
+        return decide(question, PolicyInForce(version, "", EARLIEST, None), self.model, evidence)
+
+    def case(self, evidence: Evidence) -> dict[str, Any]:
+        """The evidence as a decision case of *b*."""
+        lists = {
+            "assessments": _bodies(p.item for p in evidence.assessments),
+            "safeguards": _bodies(p.item for p in evidence.safeguards),
+            "sign_offs": _bodies(p.item for p in evidence.sign_offs),
+            "exceptions": [
+                _body(p.item.request) | {"approvals": _bodies(g.item for g in p.item.approvals)}
+                for p in evidence.exceptions
+            ],
+            "orders": _bodies(p.item.order for p in evidence.orders),
+        }
+        decision = self.answer(self.b, evidence).decision
+        return {
+            "name": f"{self.b.version}-allows-what-{self.a.version}-denies",
+            "note": f"{self.b.version} allows {self.action}, and {self.a.version} denies it.",
+            "at": write_instant(_AT),
+            "action": self.action,
+            "model": _body(self.model) | {"model": self.model.model},
+            "evidence": {name: bodies for name, bodies in lists.items() if bodies},
+            "want": {"decision": decision},
+        }
+
+
+_DENY: Final = Decision.DENY.strictness
+_QUESTIONS: Final = 20_000
+
+
+def _bodies(items: Iterable[Document]) -> list[dict[str, Any]]:
+    return [_body(item) for item in items]
+
+
+def _body(item: Document) -> dict[str, Any]:
+    body = item.model_dump(mode="json", exclude_defaults=True)
+    return {name: value for name, value in body.items() if name not in ("model", "exception_id")}
+
+
+def _renamed(a: PolicyVersion, b: PolicyVersion) -> dict[str, str]:
+    """By threshold of *b*, the name that the same threshold has in *a*, by either's lineage."""
+    names: dict[str, str] = {}
+    for newer, older, turned in ((b, a, False), (a, b, True)):
+        for name, threshold in newer.thresholds.items():
+            for one in threshold.lineage:
+                same = one.change in ("kept", "reworded", "renamed")
+                if one.version == older.version and same and one.threshold in older.thresholds:
+                    assert one.threshold is not None, "it is among the thresholds"
+                    in_b, in_a = (one.threshold, name) if turned else (name, one.threshold)
+                    names[in_b] = in_a
+    return names
+
+
+def _ages(*versions: PolicyVersion) -> tuple[timedelta, ...]:
+    """How old evidence may be for each duration to count still; the oldest first, then fresh."""
+    durations = {duration for version in versions for duration in _durations(version)}
+    ages = {_oldest(duration) for duration in durations} | {_WITHIN}
+    return tuple(sorted(ages, reverse=True))
+
+
+def _durations(version: PolicyVersion) -> Iterator[Duration]:
+    trees = [t for one in version.thresholds.values() for t in (one.reached, one.ruled_out)]
+    trees += [] if version.reassess is None else [version.reassess.when]
+    for tree in trees:
+        for _, node in walk(tree):
+            match node:
+                case FindingIs() | LineIn() | AssessedWithin():
+                    found = node.max_age
+                case Elapsed():
+                    found = node.elapsed.at_least
+                case BoundedBy():
+                    found = node.bounded_by.max_age
+                case CarriedOver():
+                    found = node.carried_over.max_age
+                case _:
+                    found = None
+            if found is not None:
+                yield found
+    given = [standard.review for standard in version.standards.values()]
+    given += [
+        standard.interim_measures.at_most
+        for standard in version.standards.values()
+        if standard.interim_measures is not None
+    ]
+    given += [one.max_age for action in version.actions.values() for one in action.sign_offs]
+    given += [one.at_most for one in (version.exceptions or {}).values()]
+    yield from (one for one in given if one is not None)
+
+
+def _oldest(duration: Duration) -> timedelta:
+    """The greatest age, in hours, at which something of that duration has not ended."""
+    least, most = 0, 24 * 366 * 130
+    while most - least > 1:
+        middle = (least + most) // 2
+        if duration.after(_AT - timedelta(hours=middle)) > _AT:
+            least = middle
+        else:
+            most = middle
+    return timedelta(hours=least)
+
+
+def _models(a: PolicyVersion, b: PolicyVersion) -> Iterator[ModelVersion]:
+    """A model on every side of every bound of a fact, of every developer that is named."""
+    named = (*(b.applies_to.developer or ()), *(a.applies_to.developer or ()))
+    bounds: dict[str, set[Decimal]] = {}
+    for version in (a, b):
+        for fact in _facts(version):
+            number = next(
+                n for n in (fact.at_least, fact.below, fact.above, fact.at_most) if n is not None
+            )
+            bounds.setdefault(fact.fact, set()).update({number, number / 2, number * 2})
+    names = sorted(bounds)
+    values: list[list[Decimal | None]] = [[None, *sorted(bounds[name])] for name in names]
+    for developer in dict.fromkeys(named or ("anyone",)):
+        for chosen in product(*values):
+            facts = {n: v for n, v in zip(names, chosen, strict=True) if v is not None}
+            compute = facts.pop("training_compute_flop", None)
+            yield ModelVersion(
+                model="any-model@1", developer=developer, training_compute_flop=compute, facts=facts
+            )
+
+
+def _facts(version: PolicyVersion) -> Iterator[ModelFact]:
+    trees = [t for one in version.thresholds.values() for t in (one.reached, one.ruled_out)]
+    trees += [] if version.reassess is None else [version.reassess.when]
+    trees += [] if version.applies_to.when is None else [version.applies_to.when]
+    yield from (node for tree in trees for _, node in walk(tree) if isinstance(node, ModelFact))
