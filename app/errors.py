@@ -138,12 +138,34 @@ class NoPolicyInForce(Refusal):
 
 @dataclass(eq=False)
 class SelfApproval(Refusal):
-    """Whoever recorded a policy version does not also approve it."""
+    """Whoever recorded a policy version, or asked for an exception, does not also approve it."""
 
     name: str
 
     def __str__(self) -> str:
         return f"`{self.name}` was recorded with this very key: somebody else must approve it"
+
+
+@dataclass(eq=False)
+class FourEyes(Refusal):
+    """Two roles are two people: one caller does not approve an exception in both."""
+
+    name: str
+    role: str
+
+    def __str__(self) -> str:
+        return f"this very key approved `{self.name}` as `{self.role}`: somebody else must do so too"
+
+
+@dataclass(eq=False)
+class ExceptionEnded(Refusal):
+    """An exception that was withdrawn, or has lapsed, is approved no more."""
+
+    name: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"`{self.name}` can no longer be approved: {self.message}"
 
 
 @dataclass(eq=False)

@@ -33,7 +33,7 @@ from app.vocabulary import (
     Slug,
 )
 
-AssessmentId = Annotated[str, StringConstraints(pattern=r"^asm_[0-9a-f]{32}$")]
+EvidenceId = Annotated[str, StringConstraints(pattern=r"^(asm|sfg|sgn|exc)_[0-9a-f]{32}$")]
 
 
 def _in_order(facts: dict[str, Decimal]) -> dict[str, Decimal]:
@@ -219,8 +219,9 @@ class Assessment(Document):
 
 
 class Withdrawal(Document):
-    """Why an assessment no longer counts. What was decided on it stays as it was."""
+    """Why a piece of evidence no longer counts. What was decided on it stays as it was."""
 
     reason: Sentence
     kind: Literal["withdrawn", "corrected", "superseded"] = "withdrawn"
-    superseded_by: AssessmentId | None = None
+    superseded_by: EvidenceId | None = None
+    """Another piece of the same kind, on the same model version."""

@@ -218,7 +218,7 @@ def _entry(wanted: Any, answer: Any, path: tuple[str, ...]) -> Iterator[Differen
     if answer is None:
         if not unwanted:
             yield Difference(pointer(*path), "an answer", None)
-    elif unwanted:
+    elif unwanted and answer["required"]:
         yield Difference(pointer(*path, "required"), False, True)
     else:
         yield from _differences(wanted, answer, path)

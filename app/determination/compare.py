@@ -1,14 +1,15 @@
 """Does one policy version ever allow what another denies? A proof, or a case that shows it.
 
 Both versions are asked about the same evidence. By the laws, each answer is monotone in what
-permits and in the absence of what counts against. So it is enough to look at the smallest sets of
-evidence with which the one allows: where the other allows with each of these, it allows whenever
-the first does, for any evidence that the moves below can make up.
+permits and in the absence of what counts against. So it is enough to look at the largest sets of
+evidence with which *a* still denies: where *b* denies with each of these, it denies with every part
+of them, and so whatever *a* denies.
 
 The evidence that is looked at: for every threshold findings for and against; for every line that
 settles anything results in its zones; for every standard reports that it is met or not; sign-offs,
-reversals and exceptions; each as fresh as can be, and just old enough to count under every duration
-that either version names. Facts about the model: every side of every bound that either names.
+reversals, exceptions and orders; each as fresh as can be, and just young enough to count under
+every duration that either version names. Facts about the model: both sides of every bound that
+either names. Findings that lean on other models are not looked at.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,9 +27,11 @@ from app.determination.moves import (
     Move,
     Placed,
     counting_against,
+    joined,
     permitting,
+    piece,
+    smallest_part,
     smallest_sets,
-    with_moves,
 )
 from app.determination.reading import Read
 from app.determination.record import Determination
@@ -107,20 +110,21 @@ def _compared(a: PolicyVersion, b: PolicyVersion, action: str, limit: int) -> Ac
         if scope_of(b, model, action) is Truth.NO:
             continue
         pair = _Pair(a, b, action, model)
-        found = pair.smallest(limit)
-        complete = complete and found.complete
-        for one in found.sets:
+        shown = None
+        cuts = pair.cuts(limit)
+        for cut in cuts.sets:
             looked_at += 1
-            placed = pair.evidence(frozenset(one))
-            answer = pair.answer(a, placed)
-            if answer.strictness == _DENY:
-                return ActionCompared(
-                    action=action,
-                    verdict="found",
-                    sets=looked_at,
-                    case=pair.case(placed),
-                    because=tuple(r.message for r in answer.reasons if r.blocks),
-                )
+            shown = shown or pair.shown(frozenset(cut))
+        complete = complete and cuts.complete
+        if shown is not None:
+            answer = pair.answer(a, shown)
+            return ActionCompared(
+                action=action,
+                verdict="found",
+                sets=looked_at,
+                case=pair.case(shown),
+                because=tuple(r.message for r in answer.reasons if r.blocks),
+            )
     verdict: Verdict = "never" if complete else "not-found"
     return ActionCompared(action=action, verdict=verdict, sets=looked_at)
 
@@ -148,6 +152,7 @@ class _Pair:
         self.names = _renamed(a, b)
         against: dict[Move, None] = {}
         moves: dict[Move, None] = {}
+        read = Read(b, model, Evidence(), _AT)
         for version in (b, a):
             if action in version.actions:
                 read = Read(version, model, Evidence(), _AT)
@@ -158,6 +163,19 @@ class _Pair:
             *(_Step(move, age, chain) for chain, move in enumerate(moves) for age in ages),
             *(_Step(move, timedelta(0), -1 - i, absent=True) for i, move in enumerate(against)),
         )
+        self.pieces = tuple(
+            tuple(
+                piece(read, action, Placed(one, _AT - step.age), f"move_{i:03d}_{j}")
+                for j, one in enumerate(self._under_both_names(step.move))
+            )
+            for i, step in enumerate(self.steps)
+        )
+
+    def _under_both_names(self, move: Move) -> Iterator[Move]:
+        yield move
+        in_a = self.names.get(move.threshold or "")
+        if in_a is not None and in_a != move.threshold:
+            yield move.model_copy(update={"threshold": in_a})
 
     def _as_in_b(self, move: Move) -> Move:
         """A move on a threshold of *a*, under the name that the threshold has in *b*."""
@@ -167,35 +185,61 @@ class _Pair:
         message = move.message.replace(f"`{move.threshold}`", f"`{in_b}`")
         return move.model_copy(update={"threshold": in_b, "message": message})
 
-    def smallest(self, limit: int) -> Found:
-        """The smallest sets of steps with which *b* allows."""
+    def cuts(self, limit: int) -> Found:
+        """The smallest sets of steps without which *a* denies; the one that *b* allows without, if
+        there is one, and then no further.
+        """
 
         def stronger(i: int) -> Iterable[int]:
+            """Without a step, one that is younger is of no use: it says all that the step says."""
             one = self.steps[i]
             return (
                 j
                 for j, other in enumerate(self.steps)
-                if other.chain == one.chain and other.age <= one.age
+                if other.chain == one.chain and other.age >= one.age
             )
 
-        def allows(chosen: frozenset[int]) -> bool:
-            return not self.answer(self.b, self.evidence(chosen)).strictness == _DENY
+        def denies(cut: frozenset[int]) -> bool:
+            return self.answer(self.a, self.without(cut)).strictness == _DENY
 
         return smallest_sets(
-            len(self.steps), allows, limit=limit, stronger=stronger, questions=_QUESTIONS
+            len(self.steps),
+            denies,
+            limit=limit,
+            stronger=stronger,
+            enough=lambda cut: self.shown(cut) is not None,
+            questions=_QUESTIONS,
         )
 
-    def evidence(self, chosen: frozenset[int]) -> Evidence:
+    def without(self, cut: frozenset[int]) -> Evidence:
+        """All evidence but for those steps, and but for all that say more than they."""
+        gone = {
+            i
+            for i, step in enumerate(self.steps)
+            if any(self.steps[j].chain == step.chain and step.age <= self.steps[j].age for j in cut)
+        }
+        return self._made_up(frozenset(range(len(self.steps))) - gone)
+
+    def _made_up(self, chosen: frozenset[int]) -> Evidence:
         """What the chosen steps make up: each move against is there unless it is chosen away."""
-        placed = []
-        for i, step in enumerate(self.steps):
-            if (i in chosen) is not step.absent:
-                placed.append(Placed(step.move, _AT - step.age))
-                twin = self.names.get(step.move.threshold or "")
-                if twin is not None and twin != step.move.threshold:
-                    other = step.move.model_copy(update={"threshold": twin})
-                    placed.append(Placed(other, _AT - step.age))
-        return with_moves(Read(self.b, self.model, Evidence(), _AT), self.action, placed)
+        there = (i for i, step in enumerate(self.steps) if (i in chosen) is not step.absent)
+        return joined(Evidence(), (one for i in there for one in self.pieces[i]))
+
+    def shown(self, cut: frozenset[int]) -> Evidence | None:
+        """Evidence without those steps, as little as can be, with which *b* allows; if there is."""
+
+        def allows(chosen: frozenset[int]) -> bool:
+            return self.answer(self.b, self._made_up(chosen)).strictness != _DENY
+
+        if self.answer(self.b, self.without(cut)).strictness == _DENY:
+            return None
+        gone = {
+            i
+            for i, step in enumerate(self.steps)
+            if any(self.steps[j].chain == step.chain and step.age <= self.steps[j].age for j in cut)
+        }
+        # What counts against is left away too where it does not matter: a case should be short.
+        return self._made_up(smallest_part(frozenset(range(len(self.steps))) - gone, allows))
 
     def answer(self, version: PolicyVersion, evidence: Evidence) -> Determination:
         """What *version* says, as if it were in force."""

@@ -5,7 +5,7 @@ action may go ahead.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from app.assessment.assessment import ModelVersion
 from app.assessment.evidence import Evidence, Recorded
@@ -14,6 +14,7 @@ from app.assessment.orders import OrderOnRecord
 from app.decoding import pointer
 from app.determination.reading import NEVER, Excepted, Read
 from app.determination.record import (
+    SEMANTICS,
     ConditionAnswer,
     ConsequenceAnswer,
     Determination,
@@ -52,6 +53,7 @@ def decide(
     policy: PolicyInForce | None,
     model: ModelVersion | None,
     evidence: Evidence,
+    semantics: int = SEMANTICS,
 ) -> Determination:
     """Decide what the policy requires of the model, and whether the action may go ahead.
 
@@ -71,7 +73,8 @@ def decide(
 
     Pure and total: the same arguments, in any order of the evidence, give the same determination,
     and no valid argument raises. `policy` is the version in force at `question.at`, `model` the
-    registered model version, `evidence` everything known of it.
+    registered model version, `evidence` everything known of it. `semantics`: under which meaning to
+    decide; an older one gives what that engine said.
     """
     # (1) An unknown name closes the gate: nobody has said that it may open.
     if policy is None:
@@ -99,11 +102,12 @@ def decide(
     action = version.actions[question.action]
 
     # (2)
-    read = Read(version, model, evidence, question.at)
+    read = Read(version, model, evidence, question.at, semantics)
     due = read.reassessment
 
     # (3)
-    answers = [_threshold(read, name, policy.first_recorded) for name in version.thresholds]
+    first_recorded = policy.first_recorded if semantics >= _FLAGS_WHAT_CAME_LATER else None
+    answers = [_threshold(read, name, first_recorded) for name in version.thresholds]
     binding = [answer for answer, _ in answers if answer.binds]
 
     # (4)
@@ -194,6 +198,9 @@ def decide(
     )
 
 
+_FLAGS_WHAT_CAME_LATER: Final = 2
+
+
 def scope_of(version: PolicyVersion, model: ModelVersion, action: str) -> Truth:
     """Whether the version speaks of that action on that model. What is not known of the model
     leaves it in scope: only NO lets a policy be passed over.
@@ -281,9 +288,8 @@ def _threshold(
             flags.add("against_line")
     if status is Status.NOT_RULED_OUT and read.lapsed_ruling_out(name):
         flags.add("ruling_out_does_not_count")
-    if status is Status.NOT_RULED_OUT and leans is not None and leans[1] is not Status.RULED_OUT:
-        if leans[0] is Outcome.BOUNDED_BY:
-            flags.add("bound_does_not_hold")
+    if leans is not None and leans[0] is Outcome.BOUNDED_BY and leans[1] is not Status.RULED_OUT:
+        flags.add("bound_does_not_hold")
     if first_recorded is not None:
         flags.update(_judged_before(read.evidence, name, lines, evidence, first_recorded))
     answer = ThresholdAnswer(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Final, Literal, assert_never
 
 from app.assessment.assessment import Assessment, Finding, Interval, Result
 from app.assessment.evidence import Evidence, Recorded
@@ -273,51 +273,52 @@ class Placed:
     at: datetime
 
 
-def with_moves(read: Read, action: str, placed: Iterable[Placed]) -> Evidence:
-    """The evidence of *read* with that of each move; ids of moves begin with `move`."""
-    evidence = read.evidence
-    assessments = list(evidence.assessments)
-    safeguards = list(evidence.safeguards)
-    sign_offs = list(evidence.sign_offs)
-    exceptions = list(evidence.exceptions)
-    orders = list(evidence.orders)
-    for i, one in enumerate(placed):
-        move, id = one.move, f"move_{i:03d}"
-        match move.kind:
-            case "finding" | "result":
-                assessments.append(Recorded(id, "", _assessment(read, one)))
-            case "safeguard":
-                reports = _reports(read, one)
-                safeguards += [Recorded(f"{id}_{j}", "", r) for j, r in enumerate(reports)]
-            case "sign-off":
-                sign_offs.append(Recorded(id, "", _sign_off(read, action, one)))
-            case "exception":
-                exceptions.append(Recorded(id, "", _exception(read, action, one)))
-            case "order":
-                order = Order(
-                    model=read.model.model,
-                    issuer="anyone",
-                    issued_by="other",
-                    effect="stop",
-                    statement=move.message,
-                    begins_at=one.at,
+def piece(read: Read, action: str, placed: Placed, id: str) -> Evidence:
+    """The evidence of one move, under that id; a lifted order stands for the order itself."""
+    move, at = placed.move, placed.at
+    match move.kind:
+        case "finding" | "result":
+            return Evidence(assessments=(Recorded(id, "", _assessment(read, placed)),))
+        case "safeguard":
+            reports = enumerate(_reports(read, placed))
+            return Evidence(safeguards=tuple(Recorded(f"{id}_{i}", "", one) for i, one in reports))
+        case "sign-off":
+            return Evidence(sign_offs=(Recorded(id, "", _sign_off(read, action, placed)),))
+        case "exception":
+            return Evidence(exceptions=(Recorded(id, "", _exception(read, action, placed)),))
+        case "order":
+            order = Order(
+                model=read.model.model,
+                issuer="anyone",
+                issued_by="other",
+                effect="stop",
+                statement=move.message,
+                begins_at=at,
+            )
+            return Evidence(orders=(Recorded(id, "", OrderOnRecord(order)),))
+        case "lifting":
+            lifted = Lifted(id, "", Lifting(reason=move.message, lifted_at=at))
+            return Evidence(
+                orders=tuple(
+                    replace(one, item=OrderOnRecord(one.item.order, lifted))
+                    for one in read.evidence.orders
+                    if one.id == move.order
                 )
-                orders.append(Recorded(id, "", OrderOnRecord(order)))
-            case "lifting":
-                lifted = Lifted(id, "", Lifting(reason=move.message, lifted_at=one.at))
-                orders = [
-                    replace(o, item=OrderOnRecord(o.item.order, lifted))
-                    if o.id == move.order
-                    else o
-                    for o in orders
-                ]
+            )
+    assert_never(move.kind)
+
+
+def joined(evidence: Evidence, pieces: Iterable[Evidence]) -> Evidence:
+    """The evidence with all those pieces."""
+    all_ = list(pieces)
+    orders = {one.id: one for held in (evidence, *all_) for one in held.orders}
     return replace(
         evidence,
-        assessments=tuple(assessments),
-        safeguards=tuple(safeguards),
-        sign_offs=tuple(sign_offs),
-        exceptions=tuple(exceptions),
-        orders=tuple(orders),
+        assessments=(*evidence.assessments, *(one for p in all_ for one in p.assessments)),
+        safeguards=(*evidence.safeguards, *(one for p in all_ for one in p.safeguards)),
+        sign_offs=(*evidence.sign_offs, *(one for p in all_ for one in p.sign_offs)),
+        exceptions=(*evidence.exceptions, *(one for p in all_ for one in p.exceptions)),
+        orders=tuple(orders.values()),
     )
 
 
@@ -429,6 +430,7 @@ def smallest_sets(
     *,
     limit: int,
     stronger: Callable[[int], Iterable[int]] = lambda i: (i,),
+    enough: Callable[[frozenset[int]], bool] = lambda _: False,
     questions: int = MOST_QUESTIONS,
 ) -> Found:
     """The smallest sets of the positions `0 … size - 1` for which *holds*, a monotone question.
@@ -436,7 +438,7 @@ def smallest_sets(
     Reiter's hitting-set tree: whatever set is found, every other one lacks at least one of its
     members. `stronger(i)`: *i* and the positions that imply it, which are then left out with it, so
     that no set is found that only says more than another. Ends early, and says so, at *limit* sets
-    or so many *questions*.
+    or so many *questions*, or with a set that is *enough*.
     """
     asked: dict[frozenset[int], bool] = {}
 
@@ -456,8 +458,10 @@ def smallest_sets(
             rest = everything - left_out
             if not ask(rest):
                 continue
-            known = _shrunk(rest, ask)
+            known = smallest_part(rest, ask)
             found.append(known)
+            if enough(known):
+                return Found((tuple(sorted(known)),), complete=False)
         for member in sorted(known):
             further = left_out | frozenset(stronger(member))
             if further not in seen:
@@ -467,7 +471,9 @@ def smallest_sets(
     return Found(tuple(ordered), complete=not waiting)
 
 
-def _shrunk(chosen: frozenset[int], holds: Callable[[frozenset[int]], bool]) -> frozenset[int]:
+def smallest_part(
+    chosen: frozenset[int], holds: Callable[[frozenset[int]], bool]
+) -> frozenset[int]:
     """A smallest part of *chosen* that still holds; the later positions go first.
 
     Halves are tried before single members, so that a small answer in a large set is soon found.

@@ -17,7 +17,7 @@ from app.assessment.exceptions import INTERIM_MEASURES, RequestedException
 from app.assessment.orders import OrderOnRecord
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
-from app.determination.record import LineAnswer, Zone
+from app.determination.record import SEMANTICS, LineAnswer, Zone
 from app.policy.conditions import (
     AssessedWithin,
     BoundedBy,
@@ -55,6 +55,10 @@ class Read:
     model: ModelVersion
     evidence: Evidence
     at: datetime
+    semantics: int = SEMANTICS
+    """Under which meaning the evidence is read; older ones stay, so that what they said can be
+    recomputed.
+    """
     depth: int = 0
     """How many models lean on this one in a row, from the one that is asked about."""
     leant_on: dict[tuple[str, int], "Read"] = field(default_factory=dict)
@@ -106,7 +110,9 @@ class Read:
             case FindingIs():
                 return self._finding(leaf, threshold)
             case LineIn():
-                return self._rules_out(leaf) if leaf.zone == "rule_out" else self._rules_in(leaf)
+                if leaf.zone == "rule_in":
+                    return self._rules_in(leaf)
+                return self._unless_found_otherwise(self._rules_out(leaf), leaf, threshold)
             case AssessedWithin():
                 return self._assessed(leaf)
             case ThresholdRuledOut():
@@ -187,7 +193,7 @@ class Read:
         said = self._said(threshold)
         begun = [s for s in said if s.at <= self.at]
         if leaf.finding is Outcome.RULED_OUT:
-            against = [s for s in said if s.finding.outcome in _AGAINST]
+            against = [s for s in said if self._speaks_against(s, threshold or "")]
             worst = max((s.at for s in against if s.at <= self.at), default=None)
             standing = [
                 s
@@ -214,6 +220,13 @@ class Read:
             return Reading(Truth.YES, frozenset({standing[-1].id}), None, _FINDING)
         turns = min((s.at for s in reached if s.at > self.at), default=None)
         return Reading(Truth.UNKNOWN, frozenset(), turns)
+
+    def _speaks_against(self, said: Said, threshold: str) -> bool:
+        """Whether it counts against, itself or as what is carried over from a model that reached it."""
+        if said.finding.outcome in _AGAINST:
+            return True
+        other = self.other(said.finding.carried_over_from)
+        return other is not None and other.reached(threshold).truth is Truth.YES
 
     def _clears(self, said: Said, threshold: str | None) -> bool:
         """Whether the policy lets this finding rule the threshold out, however old it is."""
@@ -250,8 +263,27 @@ class Read:
             )
         ]
 
+    def last_assessed(self, kind: str) -> list[Recorded[Assessment]]:
+        """The assessments of that kind by now from which clocks run: its own, or where there are
+        none those of the model from which its newest findings are carried over. That model's clock
+        runs on, so nothing is put off.
+        """
+        own = self._begun(kind)
+        if own:
+            return own
+        carried = [
+            (s.at, s.id, s.finding.carried_over_from)
+            for said in self.evidence.findings.values()
+            for s in said
+            if s.at <= self.at
+            and s.finding.policy == self.policy.policy
+            and s.finding.carried_over_from is not None
+        ]
+        other = self.other(max(carried)[2]) if carried else None
+        return [] if other is None else other.last_assessed(kind)
+
     def _elapsed(self, leaf: Elapsed) -> Reading:
-        assessed = self._begun(leaf.elapsed.since_assessment)
+        assessed = self.last_assessed(leaf.elapsed.since_assessment)
         if not assessed:
             return Reading(Truth.YES)
         due = max(leaf.elapsed.at_least.after(a.item.conducted_at) for a in assessed)
@@ -262,7 +294,7 @@ class Read:
 
     def _compute_ratio(self, leaf: ComputeRatio) -> Reading:
         kind = leaf.compute_ratio.since_assessment
-        assessed = self._begun(kind)
+        assessed = self.last_assessed(kind)
         last = assessed[-1].item.conducted_at if assessed else None
         above = [
             a
@@ -290,7 +322,7 @@ class Read:
             and not self._taken_back(at, sign_off)
         ]
         if leaf.sign_off is Verb.REASSESS and leaf.since_assessment is not None:
-            assessed = self._begun(leaf.since_assessment)
+            assessed = self.last_assessed(leaf.since_assessment)
             if assessed:
                 given = [(at, id) for at, id in given if at >= assessed[-1].item.conducted_at]
         begun = [id for at, id in given if at <= self.at]
@@ -392,7 +424,13 @@ class Read:
         if place not in self.leant_on:
             evidence = replace(known.evidence, others=self.evidence.others)
             self.leant_on[place] = Read(
-                self.policy, known.model, evidence, self.at, self.depth + 1, self.leant_on
+                self.policy,
+                known.model,
+                evidence,
+                self.at,
+                self.semantics,
+                self.depth + 1,
+                self.leant_on,
             )
         return self.leant_on[place]
 
@@ -456,6 +494,21 @@ class Read:
         if leaf.max_age is not None:
             ends.append(max(leaf.max_age.after(m.at) for m in fresh))
         return Reading(Truth.YES, _ids(fresh), min(ends, default=None), _LINES)
+
+    def _unless_found_otherwise(
+        self, by_line: Reading, leaf: LineIn, threshold: str | None
+    ) -> Reading:
+        """No number flips a judgement: what people found against the threshold, no earlier than the
+        newest result, outweighs the line. Semantics 1 did not know this.
+        """
+        if threshold is None or by_line.truth is not Truth.YES or self.semantics < 2:
+            return by_line
+        newest = max(m.at for m in self.current_results(leaf.line))
+        against = [at for at in self._found_against(threshold) if at >= newest]
+        if any(at <= self.at for at in against):
+            return NEVER
+        turns = min([by_line.turns or _NOT_AT_ALL, *against])
+        return replace(by_line, turns=_ever(turns))
 
     def _to_come(self, line: str) -> Iterable[Measured]:
         return (m for m in self.evidence.results.get(line, ()) if m.at > self.at)

@@ -14,8 +14,12 @@ from app.determination.changes import changes
 from app.vocabulary import Decision, Document, Instant
 
 ENGINE_VERSION = "0.1.0"
-SEMANTICS = 1
-"""Raised whenever a change to the engine alters what a past determination would have said."""
+SEMANTICS = 2
+"""Raised whenever a change to the engine alters what a past determination would have said.
+
+1: the first. 2: a line no longer rules out what people found otherwise at the same time or later;
+lines and thresholds that were recorded after what they judge are flagged.
+"""
 
 Truthfulness = Literal["yes", "no", "unknown"]
 Zone = Literal["rule_out", "middle", "rule_in", "crossed", "none"]

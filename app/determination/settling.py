@@ -12,9 +12,10 @@ from app.determination.moves import (
     Move,
     Placed,
     counting_against,
+    joined,
     permitting,
+    piece,
     smallest_sets,
-    with_moves,
 )
 from app.determination.reading import Read
 from app.policy.timeline import PolicyInForce
@@ -91,9 +92,13 @@ class _Asking:
         then = self.question.at + _MOMENT
         later = replace(self.question, at=then)
 
+        pieces = [
+            piece(read, self.question.action, Placed(move, then), f"move_{i:03d}")
+            for i, move in enumerate(moves)
+        ]
+
         def holds(chosen: frozenset[int]) -> bool:
-            placed = [Placed(moves[i], then) for i in sorted(chosen)]
-            with_them = with_moves(read, self.question.action, placed)
+            with_them = joined(self.evidence, (pieces[i] for i in sorted(chosen)))
             return changed(decide(later, self.policy, self.model, with_them).strictness)
 
         if holds(frozenset()):

@@ -5,6 +5,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, Field, RootModel
 
 from app.assessment.assessment import Assessment, ModelVersion, Withdrawal
+from app.assessment.exceptions import GivenApproval, RequestedException
+from app.assessment.orders import Lifting, Order
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 from app.determination.record import (
@@ -137,10 +139,42 @@ class RecordedSignOff(SignOff):
 
 
 class RecordedWithdrawal(Withdrawal):
-    """A recorded withdrawal of an assessment."""
+    """A recorded withdrawal; it names the one piece of evidence that no longer counts."""
 
     id: str
-    assessment: str
+    assessment: str | None = None
+    safeguard: str | None = None
+    sign_off: str | None = None
+    exception: str | None = None
+    ledger: LedgerPosition
+
+
+class ExceptionAnswer(RequestedException):
+    """A recorded request for an exception."""
+
+    id: str
+    ledger: LedgerPosition
+
+
+class ExceptionApprovalAnswer(GivenApproval):
+    """A recorded approval of an exception."""
+
+    id: str
+    ledger: LedgerPosition
+
+
+class RecordedOrder(Order):
+    """A recorded order."""
+
+    id: str
+    ledger: LedgerPosition
+
+
+class RecordedLifting(Lifting):
+    """A recorded lifting of an order."""
+
+    id: str
+    order: str
     ledger: LedgerPosition
 
 

@@ -19,6 +19,9 @@ class Permission(Enum):
     WITHDRAW_ASSESSMENTS = "assessments:withdraw"
     RECORD_SAFEGUARDS = "safeguards:record"
     SIGN_OFF = "sign-offs:record"
+    REQUEST_EXCEPTIONS = "exceptions:request"
+    APPROVE_EXCEPTIONS = "exceptions:approve"
+    RECORD_ORDERS = "orders:record"
     DETERMINE = "determinations:make"
     SIMULATE = "simulations:run"
 
@@ -40,11 +43,13 @@ ROLES: Final = {
             Permission.REGISTER_MODELS,
             Permission.RECORD_ASSESSMENTS,
             Permission.WITHDRAW_ASSESSMENTS,
+            Permission.REQUEST_EXCEPTIONS,
             Permission.SIMULATE,
         }
     ),
     "safeguards-owner": frozenset({Permission.READ, Permission.RECORD_SAFEGUARDS}),
-    "approver": frozenset({Permission.READ, Permission.SIGN_OFF}),
+    "approver": frozenset({Permission.READ, Permission.SIGN_OFF, Permission.APPROVE_EXCEPTIONS}),
+    "order-keeper": frozenset({Permission.READ, Permission.RECORD_ORDERS}),
     "orchestrator": frozenset({Permission.READ, Permission.DETERMINE}),
     "registry": frozenset({Permission.READ, Permission.REGISTER_MODELS}),
     "reader": frozenset({Permission.READ, Permission.SIMULATE}),

@@ -26,7 +26,12 @@ class Kind(Enum):
     WITHDRAWAL = "withdrawal"
     SAFEGUARD = "safeguard"
     SIGN_OFF = "sign-off"
+    EXCEPTION = "exception"
+    EXCEPTION_APPROVAL = "exception-approval"
+    ORDER = "order"
+    LIFTING = "lifting"
     DETERMINATION = "determination"
+    GATE = "gate"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,16 @@ Each function gives every unknown name at once, with its pointer below *place*.
 
 from collections.abc import Callable, Iterable, Sequence
 
+from datetime import datetime
+
 from app.assessment.assessment import Assessment
+from app.assessment.exceptions import INTERIM_MEASURES, ExceptionRequest
+from app.assessment.orders import Order
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 from app.decoding import pointer
 from app.errors import Fault
-from app.policy.version import PolicyVersion
+from app.policy.version import InterimMeasures, PermittedException, PolicyVersion
 
 Place = tuple[str | int, ...]
 VersionsOf = Callable[[str], Sequence[PolicyVersion]]
@@ -72,6 +76,61 @@ def unknown_in_sign_off(sign_off: SignOff, versions: VersionsOf, place: Place = 
         *_unknown("action", sign_off.action, named, lambda v: v.actions, (*place, "action")),
         *_unknown("role", sign_off.role, named, lambda v: v.roles, (*place, "role")),
     ]
+
+
+def unknown_in_order(order: Order, versions: VersionsOf) -> list[Fault]:
+    """Unknown policy or standards; an order names those only where it requires them."""
+    if order.policy is None:
+        return []
+    named = versions(order.policy)
+    faults = _unknown_policy(order.policy, named, ())
+    for i, standard in enumerate(order.standards):
+        faults += _unknown("standard", standard, named, lambda v: v.standards, ("standards", i))
+    return faults
+
+
+def unknown_in_exception(
+    request: ExceptionRequest, versions: VersionsOf, begins: datetime
+) -> list[Fault]:
+    """Unknown policy, action or standard; an exception that none of the versions permits there, and
+    one that lasts longer than those that do allow.
+    """
+    named = versions(request.policy)
+    faults = [
+        *_unknown_policy(request.policy, named, ()),
+        *_unknown("action", request.action, named, lambda v: v.actions, ("action",)),
+        *_unknown("standard", request.standard, named, lambda v: v.standards, ("standard",)),
+    ]
+    if faults:
+        return faults
+    permitted = [p for v in named if (p := permitted_by(v, request)) is not None]
+    if not permitted:
+        message = (
+            f"`{request.policy}` permits no `{request.exception}` instead of "
+            f"`{request.standard}` for `{request.action}`"
+        )
+        return [Fault(pointer("exception"), "not-permitted", message)]
+    longest = [one.at_most for one in permitted if one.at_most is not None]
+    if len(longest) == len(permitted):
+        if all(request.valid_until > most.after(begins) for most in longest):
+            message = f"lies more than {' or '.join(sorted(set(longest)))} after `valid_from`"
+            return [Fault(pointer("valid_until"), "too-long", message)]
+    return []
+
+
+def permitted_by(
+    version: PolicyVersion, request: ExceptionRequest
+) -> InterimMeasures | PermittedException | None:
+    """The words of the version that permit that exception for that standard and action, if any."""
+    if request.exception == INTERIM_MEASURES:
+        standard = version.standards.get(request.standard)
+        return None if standard is None else standard.interim_measures
+    permitted = (version.exceptions or {}).get(request.exception)
+    if permitted is None or request.standard not in permitted.stands_for:
+        return None
+    if permitted.actions is not None and request.action not in permitted.actions:
+        return None
+    return permitted
 
 
 def _unknown_policy(policy: str, named: Sequence[PolicyVersion], place: Place) -> list[Fault]:

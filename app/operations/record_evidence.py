@@ -16,7 +16,14 @@ from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 from app.canonical import canonical_json
 from app.decoding import pointer
-from app.errors import AlreadyRecorded, Fault, InvalidDocument, NotFound, Unavailable
+from app.errors import (
+    AlreadyRecorded,
+    Fault,
+    InvalidDocument,
+    NotFound,
+    Refusal,
+    Unavailable,
+)
 from app.ledger.entry import Kind
 from app.operations.context import (
     ATTEMPTS,
@@ -39,7 +46,7 @@ from app.storage.ledger import (
     Stale,
     WithdrawalRow,
 )
-from app.storage.store import model_stream
+from app.storage.store import KnownEvidence, model_stream, weights_stream
 
 CLOCK_SLACK: Final = timedelta(minutes=1)
 """How far a client's clock may be ahead of ours."""
@@ -63,20 +70,20 @@ async def register_model(context: Context, model: ModelVersion) -> tuple[Recorde
         if model.parent is not None:
             parent = await context.store.known_model(model.parent)
             if parent.recorded is None:
-                raise InvalidDocument((_unknown_model("/parent", model.parent),))
+                raise InvalidDocument((unknown_model("/parent", model.parent),))
         try:
             appended = await context.store.ledger.append(
                 [
                     Draft(
                         Kind.MODEL,
                         model.model,
-                        ModelRow(model.model, model.developer),
+                        ModelRow(model.model, model.developer, model.weights),
                         lambda _: document,
                     )
                 ],
                 actor=context.actor,
                 rests_on={stream: known.stream},
-                touches=(stream,),
+                touches=_touched(Kind.ASSESSMENT, model.model, model.weights),
                 key=context.key,
             )
         except Stale:
@@ -89,17 +96,19 @@ async def record_assessment(context: Context, assessment: Assessment) -> Appende
     """Record *assessment*. Raises `InvalidDocument` naming everything in it that is unknown."""
     at = assessment.conducted_at
     known = await context.store.known(f.policy for f in assessment.findings)
-    faults = _in_the_future(context, "conducted_at", at)
+    faults = in_the_future(context, "conducted_at", at)
     faults += unknown_in_assessment(
         assessment, lambda policy: known.named_at(policy, at, context.now), known.lines
     )
     for i, finding in enumerate(assessment.findings):
-        if finding.bounded_by is not None:
-            bounding = await context.store.known_model(finding.bounded_by)
-            if bounding.recorded is None:
-                place = pointer("findings", i, "bounded_by")
-                faults.append(_unknown_model(place, finding.bounded_by))
-    return await _record(
+        for field in ("bounded_by", "carried_over_from"):
+            other: str | None = getattr(finding, field)
+            if other is None:
+                continue
+            known_other = await context.store.known_model(other)
+            if known_other.recorded is None:
+                faults.append(unknown_model(pointer("findings", i, field), other))
+    return await record_piece(
         context,
         Kind.ASSESSMENT,
         "asm",
@@ -115,7 +124,7 @@ async def record_safeguard(context: Context, report: SafeguardReport) -> Appende
     known = await context.store.known([report.policy])
     since = report.valid_from
     faults = unknown_in_report(report, lambda policy: known.named_at(policy, since, context.now))
-    return await _record(
+    return await record_piece(
         context,
         Kind.SAFEGUARD,
         "sfg",
@@ -134,11 +143,11 @@ async def record_sign_off(context: Context, sign_off: SignOff) -> Appended:
     given_at = sign_off.given_at or context.now
     given = sign_off.model_copy(update={"given_at": given_at})
     known = await context.store.known([sign_off.policy])
-    faults = _in_the_future(context, "given_at", given_at)
+    faults = in_the_future(context, "given_at", given_at)
     faults += unknown_in_sign_off(
         given, lambda policy: known.named_at(policy, given_at, context.now)
     )
-    return await _record(
+    return await record_piece(
         context,
         Kind.SIGN_OFF,
         "sgn",
@@ -149,54 +158,88 @@ async def record_sign_off(context: Context, sign_off: SignOff) -> Appended:
     )
 
 
-async def withdraw_assessment(context: Context, id: str, withdrawal: Withdrawal) -> Appended:
-    """Withdraw the assessment, with a reason; what was decided on it stays as it was.
+WITHDRAWN: Final = {
+    Kind.ASSESSMENT: "assessment",
+    Kind.SAFEGUARD: "safeguard",
+    Kind.SIGN_OFF: "sign_off",
+    Kind.EXCEPTION: "exception",
+}
+"""What can be withdrawn, and what its withdrawal calls it. An order is lifted instead."""
 
-    Raises `NotFound`, and `AlreadyRecorded` where it was withdrawn before.
+
+async def withdraw(context: Context, kind: Kind, id: str, withdrawal: Withdrawal) -> Appended:
+    """Withdraw that piece of evidence, with a reason; what was decided on it stays as it was.
+
+    Raises `NotFound`, `AlreadyRecorded` where it was withdrawn before, and `InvalidDocument` where
+    `superseded_by` is no other piece of its kind on the same model version.
+    """
+    successor: KnownEvidence | None = None
+    if withdrawal.superseded_by is not None:
+        successor = await context.store.known_evidence(withdrawal.superseded_by, kind)
+
+    def refusal(known: KnownEvidence) -> Refusal | None:
+        if withdrawal.superseded_by is not None and (
+            successor is None or successor.model != known.model or withdrawal.superseded_by == id
+        ):
+            message = f"names no other recorded {kind.value} of the same model"
+            fault = Fault("/superseded_by", f"unknown-{kind.value}", message)
+            return InvalidDocument((fault,))
+        if known.withdrawn:
+            return AlreadyRecorded("withdrawal of", id, "it was withdrawn before")
+        return None
+
+    def draft(known: KnownEvidence) -> Draft:
+        own = new_id("wdr")
+        body = {"id": own, WITHDRAWN[kind]: id, **withdrawal.model_dump(mode="json")}
+        document = canonical_json(body)
+        return Draft(Kind.WITHDRAWAL, own, WithdrawalRow(own, id, known.model), lambda _: document)
+
+    return await record_on(context, kind, id, refusal, draft)
+
+
+async def record_on(
+    context: Context,
+    kind: Kind,
+    id: str,
+    refusal: Callable[[KnownEvidence], Refusal | None],
+    draft: Callable[[KnownEvidence], Draft],
+) -> Appended:
+    """Record the draft on that piece of evidence, unless it is refused on what is there when it is
+    recorded. Raises `NotFound`, and what *refusal* gives.
     """
     for _ in range(ATTEMPTS):
-        known = await context.store.known_assessment(id)
+        known = await context.store.known_evidence(id, kind)
         if known is None:
-            raise NotFound("assessment", id)
-        if known.withdrawn and context.key is None:
-            raise AlreadyRecorded("withdrawal of", id, "it was withdrawn before")
-        if withdrawal.superseded_by is not None:
-            successor = await context.store.known_assessment(withdrawal.superseded_by)
-            if (
-                successor is None
-                or successor.model != known.model
-                or withdrawal.superseded_by == id
-            ):
-                message = "names no other recorded assessment of the same model"
-                fault = Fault("/superseded_by", "unknown-assessment", message)
-                raise InvalidDocument((fault,))
+            raise NotFound(kind.value, id)
+        refused = refusal(known)
+        if refused is not None and context.key is None:
+            raise refused
         stream = model_stream(known.model)
-        own = new_id("wdr")
-        body = {"id": own, "assessment": id, **withdrawal.model_dump(mode="json")}
-        document = canonical_json(body)
         try:
             return await context.store.ledger.append(
-                [
-                    Draft(
-                        Kind.WITHDRAWAL,
-                        own,
-                        WithdrawalRow(own, id, known.model),
-                        lambda _, document=document: document,  # type: ignore[misc]
-                    )
-                ],
+                [draft(known)],
                 actor=context.actor,
-                # Only a replay of its own key may answer for one that was withdrawn before.
-                rests_on={stream: NO_VERSION if known.withdrawn else known.stream},
-                touches=(stream,),
+                # What is refused now may have been recorded when its key first came.
+                rests_on={stream: known.stream if refused is None else NO_VERSION},
+                touches=_touched(kind, known.model, known.weights),
                 key=context.key,
             )
         except Stale:
-            if known.withdrawn:
-                raise AlreadyRecorded("withdrawal of", id, "it was withdrawn before") from None
+            if refused is not None:
+                raise refused from None
     raise Unavailable("contention", "the evidence on this model is moving; ask again")
 
 
-async def _record(
+def _touched(kind: Kind, model: str, weights: str | None) -> tuple[str, ...]:
+    """The streams that a piece of evidence moves: assessments are shared by all who serve the same
+    weights.
+    """
+    if kind is Kind.ASSESSMENT and weights is not None:
+        return model_stream(model), weights_stream(weights)
+    return (model_stream(model),)
+
+
+async def record_piece(
     context: Context,
     kind: Kind,
     prefix: str,
@@ -211,18 +254,19 @@ async def _record(
     known = await context.store.known_model(model)
     faults = list(faults)
     if known.recorded is None:
-        faults.insert(0, _unknown_model("/model", model))
+        faults.insert(0, unknown_model("/model", model))
     if faults:
         raise InvalidDocument(tuple(faults))
     id = new_id(prefix)
     document = canonical_json({"id": id, **body.model_dump(mode="json")})
-    stream = model_stream(model)
-    await context.store.gates.passed(stream)
+    touches = _touched(kind, model, known.weights)
+    for stream in touches:
+        await context.store.gates.passed(stream)
     return await context.store.ledger.append(
         [Draft(kind, id, row(id), lambda _: document)],
         actor=context.actor,
         rests_on={},
-        touches=(stream,),
+        touches=touches,
         key=context.key,
     )
 
@@ -231,11 +275,11 @@ def _document(body: BaseModel) -> bytes:
     return canonical_json(body.model_dump(mode="json"))
 
 
-def _unknown_model(place: str, model: str) -> Fault:
+def unknown_model(place: str, model: str) -> Fault:
     return Fault(place, "unknown-model", f"model `{model}` is not registered")
 
 
-def _in_the_future(context: Context, field: str, at: datetime) -> list[Fault]:
+def in_the_future(context: Context, field: str, at: datetime) -> list[Fault]:
     """Nobody has assessed or signed tomorrow: only what is in place may have a start to come."""
     if at <= context.now + CLOCK_SLACK:
         return []

@@ -1,6 +1,7 @@
 """A determination on evidence given in the request: recorded nowhere, and saying so."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -108,10 +109,11 @@ async def simulate(context: Context, simulated: Simulated) -> dict[str, Any]:
         for sign_off in supposed.sign_offs
     )
     _refuse_unknown_names(simulated, policy)
-    evidence = Evidence(
-        recorded.assessments + _numbered("assessments", supposed.assessments),
-        recorded.safeguards + _numbered("safeguards", supposed.safeguards),
-        recorded.sign_offs + _numbered("sign_offs", given),
+    evidence = replace(
+        recorded,
+        assessments=recorded.assessments + _numbered("assessments", supposed.assessments),
+        safeguards=recorded.safeguards + _numbered("safeguards", supposed.safeguards),
+        sign_offs=recorded.sign_offs + _numbered("sign_offs", given),
     )
     question = Question(simulated.model, simulated.action, simulated.policy, at)
     determination = decide(question, policy, model, evidence)

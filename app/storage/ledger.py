@@ -84,10 +84,11 @@ class PolicyActivationRow:
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """A model version, `name@version`, and who develops it."""
+    """A model version, `name@version`, who develops it, and which weights it is, where known."""
 
     model: str
     developer: str
+    weights: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,28 @@ class WithdrawalRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ExceptionApprovalRow:
+    """That a caller approves, in a role, an exception on `model`."""
+
+    id: str
+    exception_id: str
+    model: str
+    role: str
+    by: str
+    given_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LiftingRow:
+    """That an order on `model` no longer stands, from `lifted_at` on."""
+
+    id: str
+    order_id: str
+    model: str
+    lifted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class DeterminationRow:
     """An answer, as it is found by question.
 
@@ -134,6 +157,18 @@ class DeterminationRow:
     as_known: bool
 
 
+@dataclass(frozen=True, slots=True)
+class GateRow:
+    """The strictest of the determinations that are recorded beside it."""
+
+    id: str
+    model: str
+    action: str
+    decision: str
+    at: datetime
+    valid_until: datetime | None
+
+
 Row = (
     PolicyVersionRow
     | PolicyApprovalRow
@@ -141,7 +176,10 @@ Row = (
     | ModelRow
     | EvidenceRow
     | WithdrawalRow
+    | ExceptionApprovalRow
+    | LiftingRow
     | DeterminationRow
+    | GateRow
 )
 
 TABLE_OF: Final[Mapping[type[Row], Table]] = {
@@ -151,7 +189,10 @@ TABLE_OF: Final[Mapping[type[Row], Table]] = {
     ModelRow: tables.model_version,
     EvidenceRow: tables.evidence,
     WithdrawalRow: tables.withdrawal,
+    ExceptionApprovalRow: tables.exception_approval,
+    LiftingRow: tables.lifting,
     DeterminationRow: tables.determination,
+    GateRow: tables.gate,
 }
 
 
@@ -765,8 +806,8 @@ def _insert(table: Table) -> str:
     return f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays})"  # noqa: S608
 
 
-# The order matters: others refer to an entry, approvals and activations to a policy version, and a
-# withdrawal to a piece of evidence.
+# The order matters: others refer to an entry, approvals and activations to a policy version, and
+# withdrawals, approvals and liftings to a piece of evidence.
 _INSERTS: Final[Mapping[Table, str]] = {
     table: _insert(table)
     for table in (
@@ -777,7 +818,10 @@ _INSERTS: Final[Mapping[Table, str]] = {
         tables.model_version,
         tables.evidence,
         tables.withdrawal,
+        tables.exception_approval,
+        tables.lifting,
         tables.determination,
+        tables.gate,
         tables.idempotency,
     )
 }

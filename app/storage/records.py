@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, select
+from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.ledger.entry import Kind
 from app.storage.ledger import Recorded, recorded
 from app.storage.tables import (
     determination,
     evidence,
+    exception_approval,
     ledger_entry,
     ledger_head,
+    lifting,
     model_version,
     policy_activation,
     policy_approval,
@@ -41,18 +44,6 @@ class EvidenceRecorded:
     policy: str | None
     speaks_for: datetime
     withdrawn: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class EvidenceOn:
-    """All evidence on a model in the order of recording, withdrawn pieces included.
-
-    `streams` are the versions of the streams that were asked for, at the moment of reading, also
-    where the evidence is that of an earlier one.
-    """
-
-    pieces: tuple[EvidenceRecorded, ...]
-    streams: dict[str, int]
 
 
 _RECORD = (
@@ -190,16 +181,60 @@ async def evidence_on(
     connection: AsyncConnection,
     model: str,
     *,
-    streams: Iterable[str] = (),
+    weights: str | None = None,
     known_at: int | None = None,
-) -> EvidenceOn:
-    """All evidence on *model*, with the versions of *streams* at which it was read."""
-    asked = _evidence(known_at).where(evidence.c.model == model).order_by(evidence.c.index)
+) -> tuple[EvidenceRecorded, ...]:
+    """All evidence on *model* in the order of recording, withdrawn pieces included; with *weights*
+    also the assessments of every model version that serves these.
+    """
+    on_it = evidence.c.model == model
+    if weights is not None:
+        # Two statements: of one with a subquery the planner makes a walk through all evidence.
+        same = await connection.scalars(
+            select(model_version.c.model).where(model_version.c.weights == weights)
+        )
+        assessed = and_(
+            evidence.c.model.in_(sorted(same)), evidence.c.kind == Kind.ASSESSMENT.value
+        )
+        on_it = or_(on_it, assessed)
+    asked = _evidence(known_at).where(on_it).order_by(evidence.c.index)
     rows = (await connection.execute(asked)).mappings().all()
-    return EvidenceOn(
-        pieces=tuple(map(_evidence_recorded, rows)),
-        streams=await stream_versions(connection, streams),
+    return tuple(map(_evidence_recorded, rows))
+
+
+async def approvals_on(
+    connection: AsyncConnection, model: str, *, known_at: int | None = None
+) -> dict[str, tuple[Recorded, ...]]:
+    """By exception, the approvals of each exception on *model*, in the order of recording."""
+    asked = (
+        select(*_RECORD, exception_approval.c.exception_id.label("of"))
+        .join(exception_approval, exception_approval.c.index == ledger_entry.c.index)
+        .where(exception_approval.c.model == model)
+        .order_by(exception_approval.c.index)
     )
+    if known_at is not None:
+        asked = asked.where(exception_approval.c.index < known_at)
+    return await _by_what(connection, asked)
+
+
+async def liftings_on(
+    connection: AsyncConnection, model: str, *, known_at: int | None = None
+) -> dict[str, tuple[Recorded, ...]]:
+    """By order, the lifting of each order on *model* that was lifted."""
+    asked = (
+        select(*_RECORD, lifting.c.order_id.label("of"))
+        .join(lifting, lifting.c.index == ledger_entry.c.index)
+        .where(lifting.c.model == model)
+        .order_by(lifting.c.index)
+    )
+    if known_at is not None:
+        asked = asked.where(lifting.c.index < known_at)
+    return await _by_what(connection, asked)
+
+
+async def activated_policies(connection: AsyncConnection) -> tuple[str, ...]:
+    """The policies of which a version was ever activated, by name."""
+    return tuple(sorted(await connection.scalars(select(policy_activation.c.policy).distinct())))
 
 
 async def evidence_of_id(connection: AsyncConnection, id: str) -> EvidenceRecorded | None:
@@ -284,6 +319,15 @@ def _evidence_recorded(row: Any) -> EvidenceRecorded:
     return EvidenceRecorded(
         recorded(row), row["model"], row["policy"], row["speaks_for"], row["withdrawn"]
     )
+
+
+async def _by_what(
+    connection: AsyncConnection, asked: Select[Any]
+) -> dict[str, tuple[Recorded, ...]]:
+    found: dict[str, tuple[Recorded, ...]] = {}
+    for row in (await connection.execute(asked)).mappings():
+        found[row["of"]] = (*found.get(row["of"], ()), recorded(row))
+    return found
 
 
 async def _first(connection: AsyncConnection, asked: Select[Any]) -> Recorded | None:

@@ -20,7 +20,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
@@ -28,8 +28,15 @@ from pydantic import TypeAdapter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.assessment.assessment import Assessment, ModelVersion
-from app.assessment.evidence import Evidence
+from app.assessment.evidence import Evidence, OtherModel
 from app.assessment.evidence import Recorded as RecordedEvidence
+from app.assessment.exceptions import (
+    Approved,
+    ExceptionOnRecord,
+    GivenApproval,
+    RequestedException,
+)
+from app.assessment.orders import Lifted, Lifting, Order, OrderOnRecord
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 from app.canonical import digest
@@ -69,6 +76,9 @@ _log: Final = logging.getLogger("aslgate.store")
 RETRY_SECONDS: Final = 0.5
 """How often a database that was not there at the start is looked for again."""
 
+MOST_OTHERS: Final = 16
+"""How many other model versions are read that findings lean on; on what is not read, none holds."""
+
 KEPT: Final = 4096
 """How many models' evidence, and how many policies, are kept in memory."""
 
@@ -89,6 +99,13 @@ def policy_stream(policy: str) -> str:
 def model_stream(model: str) -> str:
     """The stream that moves whenever the model is registered or evidence on it is recorded."""
     return f"model:{model}"
+
+
+def weights_stream(weights: str) -> str:
+    """The stream that moves whenever a model version with these weights is registered, or an
+    assessment of one is recorded or withdrawn.
+    """
+    return f"weights:{weights}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,19 +177,31 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """A model version as registered, if it is, and its stream version."""
+    """A model version as registered, if it is, its weights where known, and its stream version."""
 
     recorded: Recorded | None
+    weights: str | None
     stream: int
 
 
 @dataclass(frozen=True, slots=True)
-class KnownAssessment:
-    """Whose assessment it is, whether it was withdrawn, and the model's stream version."""
+class KnownEvidence:
+    """A piece of evidence on a model version, what became of it, and the model's stream version.
 
+    `weights`: those of the model. `approvals` are an exception's, `lifted` is an order's.
+    """
+
+    record: Recorded
     model: str
+    weights: str | None
     withdrawn: bool
     stream: int
+    approvals: tuple[OnRecord[GivenApproval], ...] = ()
+    lifted: bool = False
+
+    def exception(self) -> RequestedException:
+        """What the exception asks for, where it is one."""
+        return _read(_EXCEPTION, self.record.document)
 
 
 @dataclass(frozen=True)
@@ -196,6 +225,10 @@ _MODEL = TypeAdapter(ModelVersion)
 _ASSESSMENT = TypeAdapter(Assessment)
 _SAFEGUARD = TypeAdapter(SafeguardReport)
 _SIGN_OFF = TypeAdapter(SignOff)
+_EXCEPTION = TypeAdapter(RequestedException)
+_EXCEPTION_APPROVAL = TypeAdapter(GivenApproval)
+_ORDER = TypeAdapter(Order)
+_LIFTING = TypeAdapter(Lifting)
 
 
 class Store:
@@ -217,6 +250,7 @@ class Store:
         self._first_recorded: dict[str, FirstRecorded] = {}
         self._policies: dict[str, Policies] = {}
         self._models: dict[str, _ModelRead] = {}
+        self._activated: tuple[tuple[str, ...], int] | None = None
         self._trusted: dict[bytes, tuple[float, Credential]] = {}
         self._once = _Once()
         self.gates = Gates()
@@ -409,17 +443,41 @@ class Store:
         async with self._reading() as connection:
             record = await records.model_record(connection, model)
             streams = await records.stream_versions(connection, [stream])
-        return KnownModel(record, streams[stream])
+        weights = None if record is None else _read(_MODEL, record.document).weights
+        return KnownModel(record, weights, streams[stream])
 
-    async def known_assessment(self, id: str) -> KnownAssessment | None:
-        """The assessment with that id, if there is one."""
+    async def known_evidence(self, id: str, kind: Kind) -> KnownEvidence | None:
+        """The piece of evidence with that id, if there is one and it is of that kind."""
         async with self._reading() as connection:
             piece = await records.evidence_of_id(connection, id)
-            if piece is None or piece.record.kind is not Kind.ASSESSMENT:
+            if piece is None or piece.record.kind is not kind:
                 return None
+            model = await records.model_record(connection, piece.model)
+            assert model is not None, "evidence is recorded on what is registered only"
+            approved = await records.approvals_on(connection, piece.model)
+            lifted = await records.liftings_on(connection, piece.model)
             stream = model_stream(piece.model)
             streams = await records.stream_versions(connection, [stream])
-        return KnownAssessment(piece.model, piece.withdrawn is not None, streams[stream])
+        return KnownEvidence(
+            record=piece.record,
+            model=piece.model,
+            weights=_read(_MODEL, model.document).weights,
+            withdrawn=piece.withdrawn is not None,
+            stream=streams[stream],
+            approvals=tuple(_on_record(r, _EXCEPTION_APPROVAL) for r in approved.get(id, ())),
+            lifted=id in lifted,
+        )
+
+    async def activated_policies(self) -> tuple[tuple[str, ...], int]:
+        """The policies of which a version was ever activated, and the version of the stream
+        `policies` at which that was read: from memory where it was read before.
+        """
+        if self._activated is None:
+            async with self._reading() as connection:
+                names = await records.activated_policies(connection)
+                streams = await records.stream_versions(connection, [POLICIES_STREAM])
+            self._activated = names, streams[POLICIES_STREAM]
+        return self._activated
 
     async def snapshot(
         self, model: str, policy: str, known_at: int | None, *, from_memory: bool = True
@@ -441,7 +499,7 @@ class Store:
             )
             policies, read_now = read_once
         return Snapshot(
-            {policy_stream(policy): policies.stream, model_stream(model): read_now.stream},
+            {policy_stream(policy): policies.stream, **read_now.streams},
             policies,
             read_now.model,
             read_now.evidence,
@@ -460,32 +518,67 @@ class Store:
 
     def forget(self, streams: Iterable[str]) -> None:
         """Read anew what those streams tell of: they have moved."""
-        for stream in streams:
-            kind, _, name = stream.partition(":")
-            if kind == "policy":
-                self._policies.pop(name, None)
-            else:
-                self._models.pop(name, None)
+        moved = frozenset(streams)
+        if POLICIES_STREAM in moved:
+            self._activated = None
+        for stream in moved:
+            self._policies.pop(stream.removeprefix(policy_stream("")), None)
+        # The evidence on one model version may lean on others, so it is looked for by its streams.
+        for name in [n for n, read in self._models.items() if moved & read.streams.keys()]:
+            del self._models[name]
 
     async def _read_model(
         self, connection: AsyncConnection, model: str, known_at: int | None
     ) -> "_ModelRead":
-        stream = model_stream(model)
-        record = await records.model_record(connection, model, known_at=known_at)
-        found = await records.evidence_on(connection, model, streams=[stream], known_at=known_at)
-        pieces: dict[Kind, list[RecordedEvidence[Any]]] = {kind: [] for kind in _EVIDENCE}
-        for piece in found.pieces:
-            if piece.withdrawn is None:
-                kind = piece.record.kind
-                pieces[kind].append(_evidence(piece.record, _EVIDENCE[kind]))
+        """The model version, the evidence on it, and on those that findings lean on: nearest first,
+        and of as near ones those whose names come first.
+        """
+        asked, evidence = await self._read_one(connection, model, known_at)
+        streams = _streams_of(model, asked)
+        others: dict[str, OtherModel] = {}
+        nearest = _leans_on(evidence)
+        while nearest and len(others) < MOST_OTHERS:
+            next_nearest: set[str] = set()
+            for name in sorted(nearest - others.keys() - {model})[: MOST_OTHERS - len(others)]:
+                other, on_other = await self._read_one(connection, name, known_at)
+                streams |= _streams_of(name, other)
+                if other is not None:
+                    others[name] = OtherModel(other, on_other)
+                    next_nearest |= _leans_on(on_other)
+            nearest = next_nearest - others.keys() - {model}
         return _ModelRead(
-            found.streams[stream],
-            None if record is None else _read(_MODEL, record.document),
-            Evidence(
-                tuple(pieces[Kind.ASSESSMENT]),
-                tuple(pieces[Kind.SAFEGUARD]),
-                tuple(pieces[Kind.SIGN_OFF]),
-            ),
+            await records.stream_versions(connection, streams),
+            asked,
+            replace(evidence, others=others),
+        )
+
+    async def _read_one(
+        self, connection: AsyncConnection, model: str, known_at: int | None
+    ) -> tuple[ModelVersion | None, Evidence]:
+        """One model version, if it is registered, and the evidence on it alone."""
+        record = await records.model_record(connection, model, known_at=known_at)
+        if record is None:
+            return None, Evidence()
+        registered = _read(_MODEL, record.document)
+        found = await records.evidence_on(
+            connection, model, weights=registered.weights, known_at=known_at
+        )
+        pieces: dict[Kind, list[Recorded]] = {kind: [] for kind in EVIDENCE}
+        for piece in found:
+            if piece.withdrawn is None:
+                pieces[piece.record.kind].append(piece.record)
+        approved: Mapping[str, Sequence[Recorded]] = {}
+        if pieces[Kind.EXCEPTION]:
+            approved = await records.approvals_on(connection, model, known_at=known_at)
+        lifted: Mapping[str, Sequence[Recorded]] = {}
+        if pieces[Kind.ORDER]:
+            lifted = await records.liftings_on(connection, model, known_at=known_at)
+        return registered, Evidence(
+            tuple(_evidence(r, _ASSESSMENT) for r in pieces[Kind.ASSESSMENT]),
+            tuple(_evidence(r, _SAFEGUARD) for r in pieces[Kind.SAFEGUARD]),
+            tuple(_evidence(r, _SIGN_OFF) for r in pieces[Kind.SIGN_OFF]),
+            tuple(_exception(r, approved.get(r.subject, ())) for r in pieces[Kind.EXCEPTION]),
+            tuple(_order(r, lifted.get(r.subject, ())) for r in pieces[Kind.ORDER]),
         )
 
     # --- records -------------------------------------------------------------------------------
@@ -537,18 +630,21 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class _ModelRead:
-    """A model version and the evidence on it, as of a stream version."""
+    """A model version and the evidence on it, as of the versions of all streams that tell of it."""
 
-    stream: int
+    streams: Mapping[str, int]
     model: ModelVersion | None
     evidence: Evidence
 
 
-_EVIDENCE: Final[Mapping[Kind, TypeAdapter[Any]]] = {
-    Kind.ASSESSMENT: _ASSESSMENT,
-    Kind.SAFEGUARD: _SAFEGUARD,
-    Kind.SIGN_OFF: _SIGN_OFF,
-}
+EVIDENCE: Final = (
+    Kind.ASSESSMENT,
+    Kind.SAFEGUARD,
+    Kind.SIGN_OFF,
+    Kind.EXCEPTION,
+    Kind.ORDER,
+)
+"""The kinds of record that are evidence on a model version."""
 
 
 def in_force_from(activation: RecordedActivation) -> datetime:
@@ -568,18 +664,53 @@ def _on_record(record: Recorded, adapter: TypeAdapter[T]) -> OnRecord[T]:
     return OnRecord(record, _read(adapter, record.document))
 
 
+def _streams_of(model: str, registered: ModelVersion | None) -> set[str]:
+    """The streams that tell of one model version."""
+    streams = {model_stream(model)}
+    if registered is not None and registered.weights is not None:
+        streams.add(weights_stream(registered.weights))
+    return streams
+
+
+def _leans_on(evidence: Evidence) -> set[str]:
+    """The model versions that findings lean on."""
+    findings = (f for one in evidence.assessments for f in one.item.findings)
+    return {f.other_model for f in findings if f.other_model is not None}
+
+
 def _evidence(record: Recorded, adapter: TypeAdapter[T]) -> RecordedEvidence[T]:
-    return RecordedEvidence(
-        record.subject, digest(record.document), _read(adapter, record.document)
+    return _piece(record, _read(adapter, record.document))
+
+
+def _exception(
+    record: Recorded, approvals: Iterable[Recorded]
+) -> RecordedEvidence[ExceptionOnRecord]:
+    given = (_on_record(one, _EXCEPTION_APPROVAL) for one in approvals)
+    approved = tuple(
+        Approved(one.record.subject, digest(one.record.document), one.said) for one in given
     )
+    return _piece(record, ExceptionOnRecord(_read(_EXCEPTION, record.document), approved))
 
 
-def _read(adapter: TypeAdapter[T], document: bytes) -> T:
+def _order(record: Recorded, liftings: Iterable[Recorded]) -> RecordedEvidence[OrderOnRecord]:
+    lifted = None
+    for one in liftings:
+        lifting = _read(_LIFTING, one.document, names=("id", "order"))
+        lifted = Lifted(one.subject, digest(one.document), lifting)
+    return _piece(record, OrderOnRecord(_read(_ORDER, record.document), lifted))
+
+
+def _piece(record: Recorded, item: T) -> RecordedEvidence[T]:
+    return RecordedEvidence(record.subject, digest(record.document), item, record.position.index)
+
+
+def _read(adapter: TypeAdapter[T], document: bytes, names: Iterable[str] = ("id",)) -> T:
     """What a recorded document says: our own bytes, in which decimals are text."""
     fields = decode_json(document)
     assert isinstance(fields, dict)
-    # The id is the record's, not part of what was said.
-    fields.pop("id", None)
+    # They name the record, and are not part of what was said.
+    for name in names:
+        fields.pop(name, None)
     return adapter.validate_python(fields, context=dict(TEXT))
 
 

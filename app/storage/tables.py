@@ -145,7 +145,9 @@ model_version: Final = Table(
     _index_of_entry(),
     Column("model", Text, nullable=False),
     Column("developer", Text, nullable=False),
+    Column("weights", Text),
     UniqueConstraint("model"),
+    Index(None, "weights"),
 )
 
 evidence: Final = Table(
@@ -171,6 +173,35 @@ withdrawal: Final = Table(
     UniqueConstraint("id"),
     UniqueConstraint("evidence_id"),
 )
+
+exception_approval: Final = Table(
+    "exception_approval",
+    metadata,
+    _index_of_entry(),
+    Column("id", Text, nullable=False),
+    Column("exception_id", Text, ForeignKey("evidence.id"), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("given_at", _INSTANT, nullable=False),
+    UniqueConstraint("id"),
+    UniqueConstraint("exception_id", "by"),
+    Index(None, "model", "index"),
+)
+
+lifting: Final = Table(
+    "lifting",
+    metadata,
+    _index_of_entry(),
+    Column("id", Text, nullable=False),
+    Column("order_id", Text, ForeignKey("evidence.id"), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("lifted_at", _INSTANT, nullable=False),
+    UniqueConstraint("id"),
+    UniqueConstraint("order_id"),
+    Index(None, "model", "index"),
+)
+"""`lifted_at` is the instant from which the order no longer stands."""
 
 determination: Final = Table(
     "determination",
@@ -221,6 +252,22 @@ determination: Final = Table(
 )
 """`as_known`: it was asked for with what was known in the past, and so is nobody's latest."""
 
+gate: Final = Table(
+    "gate",
+    metadata,
+    _index_of_entry(),
+    Column("id", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("decision", Text, nullable=False),
+    Column("at", _INSTANT, nullable=False),
+    Column("valid_until", _INSTANT),
+    UniqueConstraint("id"),
+    CheckConstraint(
+        "decision IN ('allow', 'allow_with_conditions', 'deny')", name="a_gate_says_one_of_three"
+    ),
+)
+
 idempotency: Final = Table(
     "idempotency",
     metadata,
@@ -260,7 +307,10 @@ RECORDED: Final = (
     model_version,
     evidence,
     withdrawal,
+    exception_approval,
+    lifting,
     determination,
+    gate,
     idempotency,
 )
 """The tables in which triggers refuse every UPDATE, DELETE and TRUNCATE."""

@@ -57,8 +57,8 @@ def evidence_of(bodies: dict[str, list[object]]) -> Evidence:
     return Evidence(assessments, safeguards, sign_offs)
 
 
-def recomputed(folder: Path) -> bytes:
-    """The determination that the engine of today gives on what is kept in *folder*."""
+def recomputed(folder: Path, semantics: int) -> bytes:
+    """The determination that the engine of today gives, under those semantics, on what is kept."""
     policy = (folder / "policy.json").read_bytes()
     bodies = decode_json((folder / "evidence.json").read_bytes())
     assert isinstance(bodies, dict)
@@ -71,7 +71,7 @@ def recomputed(folder: Path) -> bytes:
     assert in_force is not None
     question = Question(model.model, "external-deployment", version.policy, at)
     return determination_document(
-        decide(question, in_force, model, evidence),
+        decide(question, in_force, model, evidence, semantics),
         id=f"det_{0:032x}",
         model=model.model,
         action=question.action,
@@ -80,7 +80,7 @@ def recomputed(folder: Path) -> bytes:
                 name=version.policy, version=version.version, digest=in_force.digest
             ),
             evidence=tuple(EvidenceNamed(id=id, digest=name) for id, name in evidence.names()),
-            engine=Engine(version="0.1.0", semantics=SEMANTICS),
+            engine=Engine(version="0.1.0", semantics=semantics),
             at=at,
             known_at=12,
             actor="key_0",
@@ -89,9 +89,11 @@ def recomputed(folder: Path) -> bytes:
     )
 
 
-@pytest.mark.parametrize("record", ["semantics-1-opus-4", "semantics-1-sonnet-4"])
-def test_a_kept_answer_is_recomputed_to_the_byte(record: str) -> None:
-    kept = (HERE / record / "determination.json").read_bytes()
+@pytest.mark.parametrize("model", ["opus-4", "sonnet-4"])
+@pytest.mark.parametrize("semantics", range(1, SEMANTICS + 1))
+def test_a_kept_answer_is_recomputed_to_the_byte(model: str, semantics: int) -> None:
+    folder = HERE / f"semantics-{semantics}-{model}"
+    kept = (folder / "determination.json").read_bytes()
 
-    assert recomputed(HERE / record) == kept
-    assert orjson.loads(kept)["provenance"]["engine"]["semantics"] == SEMANTICS
+    assert recomputed(folder, semantics) == kept
+    assert orjson.loads(kept)["provenance"]["engine"]["semantics"] == semantics

@@ -227,13 +227,14 @@ async def test_every_kind_of_row_is_found_by_its_words(ledger: Ledger, fresh: An
             connection, 1
         )
         assert await records.model_record(connection, "m@1", known_at=1) is None
-        on = await records.evidence_on(connection, "m@1", streams=["model:m@1", "other"])
-        assert on.streams == {"model:m@1": 5, "other": 0}
-        assert [(piece.record.subject, piece.withdrawn) for piece in on.pieces] == [("asm_1", 3)]
+        streams = await records.stream_versions(connection, ["model:m@1", "other"])
+        assert streams == {"model:m@1": 5, "other": 0}
+        on = await records.evidence_on(connection, "m@1")
+        assert [(piece.record.subject, piece.withdrawn) for piece in on] == [("asm_1", 3)]
         then = await records.evidence_on(connection, "m@1", known_at=3)
-        assert [piece.withdrawn for piece in then.pieces] == [None]
+        assert [piece.withdrawn for piece in then] == [None]
         piece = await records.evidence_of_id(connection, "asm_1")
-        assert piece == on.pieces[0]
+        assert piece == on[0]
         latest = await records.latest_determination(connection, "m@1", "training")
         assert latest is not None
         assert latest == await records.record_of(connection, decided.subject)
