@@ -14,8 +14,9 @@ from rich.table import Table
 
 from app.cli import service
 from app.determination.cases import Case, read_cases, run_case
+from app.determination.compare import Compared, compare
 from app.determination.coverage import coverage
-from app.errors import Fault, InvalidDocument
+from app.errors import Fault, IncomparablePolicies, InvalidDocument
 from app.policy.language import policy_digest, read_policy
 from app.policy.version import PolicyVersion
 
@@ -125,6 +126,46 @@ def run_cases(paths: Files, with_coverage: Coverage = False, as_json: service.Js
     _say(rows, as_json)
     if not rows or any(row["differences"] or not row["cases"] for row in rows):
         raise typer.Exit(service.FAILED)
+
+
+@commands.command("compare")
+def compare_versions(
+    a: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The one that denies.")],
+    b: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The one that may allow.")],
+    as_json: service.Json = False,
+) -> None:
+    """Say whether B ever allows what A denies: a proof, or a case that shows it.
+
+    Exit code 0 where it never does, 3 where it does, 1 where the search ended before it was sure.
+    """
+    try:
+        compared = compare(_read_or_fail(a, _read), _read_or_fail(b, _read))
+    except IncomparablePolicies as refusal:
+        service.fail(str(refusal), service.USAGE)
+    if as_json:
+        sys.stdout.write(json.dumps(compared.model_dump(mode="json"), indent=2) + "\n")
+    else:
+        _say_compared(compared)
+    if compared.verdict != "never":
+        raise typer.Exit(service.DENIED if compared.verdict == "found" else service.FAILED)
+
+
+_VERDICTS = {
+    "never": "never allows what {a} denies (proved)",
+    "found": "allows what {a} denies:",
+    "not-found": "was not seen to allow what {a} denies, and the search did not end",
+}
+
+
+def _say_compared(compared: Compared) -> None:
+    for one in compared.actions:
+        verdict = _VERDICTS[one.verdict].format(a=compared.a)
+        service.print_line(f"{one.action}: {compared.b} {verdict}")
+        for why in one.because:
+            service.print_line(f"  {compared.a} denies: {why}")
+        if one.case is not None:
+            # JSON is YAML, so that this can be put into a table of cases as it is.
+            service.print_line("  " + json.dumps(one.case))
 
 
 def _say(rows: list[dict[str, Any]], as_json: bool) -> None:

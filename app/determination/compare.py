@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 
 from app.assessment.assessment import ModelVersion
 from app.assessment.evidence import Evidence
+from app.determination.coverage import what_decides
 from app.determination.decide import Question, decide, scope_of
 from app.determination.moves import (
     Found,
@@ -40,6 +41,7 @@ from app.policy.conditions import (
     AssessedWithin,
     BoundedBy,
     CarriedOver,
+    Condition,
     Elapsed,
     FindingIs,
     LineIn,
@@ -89,11 +91,15 @@ class Compared(Document):
 def compare(a: PolicyVersion, b: PolicyVersion, *, limit: int = 400) -> Compared:
     """Whether *b* ever allows an action where *a* denies it. Actions that *b* lacks it denies.
 
+    Versions that differ in words for people alone are not searched: they decide alike.
     Raises `IncomparablePolicies` for versions of two policies: evidence names the policy that it is
     for, so what one of them says of evidence tells nothing of the other.
     """
     if a.policy != b.policy:
         raise IncomparablePolicies(a.policy, b.policy)
+    if what_decides(a) == what_decides(b):
+        same = tuple(ActionCompared(action=one, verdict="never", sets=0) for one in b.actions)
+        return Compared(policy=a.policy, a=a.version, b=b.version, verdict="never", actions=same)
     actions = tuple(_compared(a, b, action, limit) for action in b.actions)
     verdicts = {one.verdict for one in actions}
     verdict: Verdict = "never"
@@ -158,9 +164,13 @@ class _Pair:
                 read = Read(version, model, Evidence(), _AT)
                 moves.update(dict.fromkeys(map(self._as_in_b, permitting(read, action))))
                 against.update(dict.fromkeys(map(self._as_in_b, counting_against(read, action))))
-        ages = _ages(a, b)
+        ages = {kind: _ages(durations) for kind, durations in _durations(a, b).items()}
         self.steps = (
-            *(_Step(move, age, chain) for chain, move in enumerate(moves) for age in ages),
+            *(
+                _Step(move, age, chain)
+                for chain, move in enumerate(moves)
+                for age in ages.get(move.kind, (_WITHIN,))
+            ),
             *(_Step(move, timedelta(0), -1 - i, absent=True) for i, move in enumerate(against)),
         )
         self.pieces = tuple(
@@ -271,7 +281,7 @@ class _Pair:
 
 
 _DENY: Final = Decision.DENY.strictness
-_QUESTIONS: Final = 20_000
+_QUESTIONS: Final = 4_000
 
 
 def _bodies(items: Iterable[Document]) -> list[dict[str, Any]]:
@@ -297,40 +307,50 @@ def _renamed(a: PolicyVersion, b: PolicyVersion) -> dict[str, str]:
     return names
 
 
-def _ages(*versions: PolicyVersion) -> tuple[timedelta, ...]:
+def _ages(durations: Iterable[Duration | None]) -> tuple[timedelta, ...]:
     """How old evidence may be for each duration to count still; the oldest first, then fresh."""
-    durations = {duration for version in versions for duration in _durations(version)}
-    ages = {_oldest(duration) for duration in durations} | {_WITHIN}
+    ages = {_oldest(duration) for duration in durations if duration is not None} | {_WITHIN}
     return tuple(sorted(ages, reverse=True))
 
 
-def _durations(version: PolicyVersion) -> Iterator[Duration]:
-    trees = [t for one in version.thresholds.values() for t in (one.reached, one.ruled_out)]
-    trees += [] if version.reassess is None else [version.reassess.when]
-    for tree in trees:
-        for _, node in walk(tree):
-            match node:
-                case FindingIs() | LineIn() | AssessedWithin():
-                    found = node.max_age
-                case Elapsed():
-                    found = node.elapsed.at_least
-                case BoundedBy():
-                    found = node.bounded_by.max_age
-                case CarriedOver():
-                    found = node.carried_over.max_age
-                case _:
-                    found = None
-            if found is not None:
-                yield found
-    given = [standard.review for standard in version.standards.values()]
-    given += [
-        standard.interim_measures.at_most
-        for standard in version.standards.values()
-        if standard.interim_measures is not None
-    ]
-    given += [one.max_age for action in version.actions.values() for one in action.sign_offs]
-    given += [one.at_most for one in (version.exceptions or {}).values()]
-    yield from (one for one in given if one is not None)
+def _durations(*versions: PolicyVersion) -> dict[str, set[Duration | None]]:
+    """By kind of move, the durations after which such evidence no longer counts."""
+    found: dict[str, set[Duration | None]] = {}
+    for version in versions:
+        judged = {_duration_of(node) for tree in _trees(version) for _, node in walk(tree)}
+        found.setdefault("finding", set()).update(judged)
+        found.setdefault("result", set()).update(judged)
+        standards = version.standards.values()
+        found.setdefault("safeguard", set()).update(one.review for one in standards)
+        actions = version.actions.values()
+        signed = {one.max_age for action in actions for one in action.sign_offs}
+        found.setdefault("sign-off", set()).update(signed)
+        measures = {one.interim_measures for one in standards} - {None}
+        limits = {one.at_most for one in measures if one is not None}
+        limits |= {one.at_most for one in (version.exceptions or {}).values()}
+        found.setdefault("exception", set()).update(limits)
+    return found
+
+
+def _duration_of(node: Condition) -> Duration | None:
+    match node:
+        case FindingIs() | LineIn() | AssessedWithin():
+            return node.max_age
+        case Elapsed():
+            return node.elapsed.at_least
+        case BoundedBy():
+            return node.bounded_by.max_age
+        case CarriedOver():
+            return node.carried_over.max_age
+        case _:
+            return None
+
+
+def _trees(version: PolicyVersion) -> Iterator[Condition]:
+    for threshold in version.thresholds.values():
+        yield from (threshold.reached, threshold.ruled_out)
+    if version.reassess is not None:
+        yield version.reassess.when
 
 
 def _oldest(duration: Duration) -> timedelta:
@@ -367,7 +387,6 @@ def _models(a: PolicyVersion, b: PolicyVersion) -> Iterator[ModelVersion]:
 
 
 def _facts(version: PolicyVersion) -> Iterator[ModelFact]:
-    trees = [t for one in version.thresholds.values() for t in (one.reached, one.ruled_out)]
-    trees += [] if version.reassess is None else [version.reassess.when]
+    trees = list(_trees(version))
     trees += [] if version.applies_to.when is None else [version.applies_to.when]
     yield from (node for tree in trees for _, node in walk(tree) if isinstance(node, ModelFact))

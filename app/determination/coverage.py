@@ -68,6 +68,7 @@ _FOR_PEOPLE: Final = frozenset(
         *("status", "told", "to"),
     }
 )
+_WORDS_ONLY: Final = _FOR_PEOPLE - {"domain", "policy", "status"}
 _NUMBERS: Final = frozenset({"below", "at_most", "above", "at_least", "k"})
 _DURATIONS: Final = frozenset({"max_age", "review", "due", "at_most", "at_least"})
 _WORDS: Final = {
@@ -88,7 +89,11 @@ def mutants(version: PolicyVersion) -> Iterator[Mutant]:
     """Every mutant of *version*, those included that the language refuses."""
     document = decode_json(canonical_policy(version))
     assert isinstance(document, dict), "a policy version is a mapping"
+    rests_on_lines = b'"line":' in canonical_policy(version)
     for path, was in _places(document, ()):
+        if was == "required-standards" or (path == ("confidence",) and not rests_on_lines):
+            # Neither can matter: standards are always read, and no range is compared.
+            continue
         for now in _changes(document, path, was):
             yield _mutant(document, path, was, now)
         if _may_go(path):
@@ -105,6 +110,22 @@ def _mutant(document: dict[str, Any], path: Path, was: object, now: object) -> M
     else:
         holder[path[-1]] = now
     return Mutant(pointer(*path), was, now, canonical_json(changed))
+
+
+def what_decides(version: PolicyVersion) -> object:
+    """The document without its words for people: two versions alike in it decide alike."""
+
+    def kept(value: Any, path: Path) -> Any:
+        if isinstance(value, dict):
+            named = _holds_names(path)
+            return {
+                k: kept(v, (*path, k)) for k, v in value.items() if named or k not in _WORDS_ONLY
+            }
+        if isinstance(value, list):
+            return [kept(one, (*path, i)) for i, one in enumerate(value)]
+        return value
+
+    return kept(decode_json(canonical_policy(version)), ())
 
 
 def _places(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
