@@ -1,17 +1,38 @@
 """The contract as it is committed: it is what the code says, it is valid, and it is complete."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import openapi_spec_validator
 import pytest
+import yaml
 
 from app.main import OPEN, contract, routes
+from app.policy.language import policy_schema
 
 FOLDER = Path(__file__).parents[2] / "openapi"
 DOCUMENT, OPERATIONS = contract()
+POLICIES = Path(__file__).parents[2] / "policies"
+TEXTS = [one for one in sorted(POLICIES.rglob("*.yaml")) if ".cases." not in one.name]
+
+
+class AsEditorsRead(yaml.SafeLoader):
+    """YAML 1.2 as JSON has it: a date is text, and `1e26` is a number."""
+
+
+AsEditorsRead.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+AsEditorsRead.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"-?[0-9]+(\.[0-9]+)?[eE][-+]?[0-9]+"),
+    list("-0123456789"),
+)
 
 
 def each_operation() -> list[tuple[str, dict[str, Any]]]:
@@ -27,6 +48,23 @@ def test_the_committed_document_is_what_the_code_says() -> None:
     """Else run `make openapi`, and read the diff as your callers would."""
     assert json.loads((FOLDER / "openapi.json").read_text()) == DOCUMENT
     assert (FOLDER / "operations.txt").read_text().splitlines() == OPERATIONS
+
+
+def test_the_committed_schema_is_that_of_the_policy_language() -> None:
+    """Editors read it from the repository, and the service gives the same."""
+    schema = json.loads((FOLDER / "policy.schema.json").read_text())
+
+    assert schema == policy_schema()
+    jsonschema_rs.meta.validate(schema)
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_shipped_version_fits_the_schema(text: Path) -> None:
+    """An editor that checks by the schema must not underline what the service takes."""
+    schema = jsonschema_rs.validator_for(policy_schema())
+    document = yaml.load(text.read_text(), AsEditorsRead)
+
+    assert [f"{e.instance_path}: {e.message}" for e in schema.iter_errors(document)] == []
 
 
 def test_it_is_valid_openapi_3_1() -> None:
