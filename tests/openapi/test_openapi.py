@@ -30,7 +30,7 @@ AsEditorsRead.yaml_implicit_resolvers = {
 
 AsEditorsRead.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"-?[0-9]+(\.[0-9]+)?[eE][-+]?[0-9]+"),
+    re.compile(r"-?[0-9]+(\.[0-9]+)?[eE][-+]?[0-9]+$"),
     list("-0123456789"),
 )
 
