@@ -1,9 +1,8 @@
 """Does one policy version ever allow what another denies? A proof, or a case that shows it.
 
 Both versions are asked about the same evidence. By the laws, each answer is monotone in what
-permits and in the absence of what counts against. So it is enough to look at the largest sets of
-evidence with which *a* still denies: where *b* denies with each of these, it denies with every part
-of them, and so whatever *a* denies.
+permits and in the absence of what counts against. So all sets of evidence can be searched without
+looking at each (`app.determination.moves.separating`): what is left out of it is proved by them.
 
 The evidence that is looked at: for every threshold findings for and against; for every line that
 settles anything results in its zones; for every standard reports that it is met or not; sign-offs,
@@ -24,15 +23,15 @@ from app.assessment.evidence import Evidence
 from app.determination.coverage import what_decides
 from app.determination.decide import Question, decide, scope_of
 from app.determination.moves import (
-    Found,
     Move,
     Placed,
+    Separated,
     counting_against,
     joined,
     permitting,
     piece,
+    separating,
     smallest_part,
-    smallest_sets,
 )
 from app.determination.reading import Read
 from app.determination.record import Determination
@@ -70,8 +69,8 @@ class ActionCompared(Document):
 
     action: str
     verdict: Verdict
-    sets: int
-    """How many smallest sets of evidence were looked at."""
+    looked_at: int
+    """How many corners the search had."""
     case: dict[str, Any] | None = None
     """A decision case in which *b* allows and *a* denies, as `policy test` reads it."""
     because: tuple[str, ...] = ()
@@ -88,7 +87,7 @@ class Compared(Document):
     actions: tuple[ActionCompared, ...]
 
 
-def compare(a: PolicyVersion, b: PolicyVersion, *, limit: int = 400) -> Compared:
+def compare(a: PolicyVersion, b: PolicyVersion) -> Compared:
     """Whether *b* ever allows an action where *a* denies it. Actions that *b* lacks it denies.
 
     Versions that differ in words for people alone are not searched: they decide alike.
@@ -98,9 +97,9 @@ def compare(a: PolicyVersion, b: PolicyVersion, *, limit: int = 400) -> Compared
     if a.policy != b.policy:
         raise IncomparablePolicies(a.policy, b.policy)
     if what_decides(a) == what_decides(b):
-        same = tuple(ActionCompared(action=one, verdict="never", sets=0) for one in b.actions)
+        same = tuple(ActionCompared(action=one, verdict="never", looked_at=0) for one in b.actions)
         return Compared(policy=a.policy, a=a.version, b=b.version, verdict="never", actions=same)
-    actions = tuple(_compared(a, b, action, limit) for action in b.actions)
+    actions = tuple(_compared(a, b, action) for action in b.actions)
     verdicts = {one.verdict for one in actions}
     verdict: Verdict = "never"
     if "found" in verdicts:
@@ -110,29 +109,27 @@ def compare(a: PolicyVersion, b: PolicyVersion, *, limit: int = 400) -> Compared
     return Compared(policy=a.policy, a=a.version, b=b.version, verdict=verdict, actions=actions)
 
 
-def _compared(a: PolicyVersion, b: PolicyVersion, action: str, limit: int) -> ActionCompared:
+def _compared(a: PolicyVersion, b: PolicyVersion, action: str) -> ActionCompared:
     looked_at, complete = 0, True
     for model in _models(a, b):
         if scope_of(b, model, action) is Truth.NO:
             continue
         pair = _Pair(a, b, action, model)
-        shown = None
-        cuts = pair.cuts(limit)
-        for cut in cuts.sets:
-            looked_at += 1
-            shown = shown or pair.shown(frozenset(cut))
-        complete = complete and cuts.complete
-        if shown is not None:
+        separated = pair.separated()
+        looked_at += separated.looked_at
+        complete = complete and separated.complete
+        if separated.found is not None:
+            shown = pair.shortest(separated.found)
             answer = pair.answer(a, shown)
             return ActionCompared(
                 action=action,
                 verdict="found",
-                sets=looked_at,
+                looked_at=looked_at,
                 case=pair.case(shown),
                 because=tuple(r.message for r in answer.reasons if r.blocks),
             )
     verdict: Verdict = "never" if complete else "not-found"
-    return ActionCompared(action=action, verdict=verdict, sets=looked_at)
+    return ActionCompared(action=action, verdict=verdict, looked_at=looked_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,61 +192,34 @@ class _Pair:
         message = move.message.replace(f"`{move.threshold}`", f"`{in_b}`")
         return move.model_copy(update={"threshold": in_b, "message": message})
 
-    def cuts(self, limit: int) -> Found:
-        """The smallest sets of steps without which *a* denies; the one that *b* allows without, if
-        there is one, and then no further.
-        """
-
-        def stronger(i: int) -> Iterable[int]:
-            """Without a step, one that is younger is of no use: it says all that the step says."""
-            one = self.steps[i]
-            return (
-                j
-                for j, other in enumerate(self.steps)
-                if other.chain == one.chain and other.age >= one.age
-            )
-
-        def denies(cut: frozenset[int]) -> bool:
-            return self.answer(self.a, self.without(cut)).strictness == _DENY
-
-        return smallest_sets(
+    def separated(self) -> Separated:
+        """Steps with which *b* allows and *a* denies, if there are any."""
+        by_chain: dict[int, list[int]] = {}
+        for i, step in enumerate(self.steps):
+            by_chain.setdefault(step.chain, []).append(i)
+        # The oldest of a chain stands first in it, and what is younger says more.
+        younger = {
+            i: frozenset(chain[chain.index(i) :]) for chain in by_chain.values() for i in chain
+        }
+        return separating(
             len(self.steps),
-            denies,
-            limit=limit,
-            stronger=stronger,
-            enough=lambda cut: self.shown(cut) is not None,
+            lambda chosen: self._allows(self.b, chosen),
+            lambda chosen: self._allows(self.a, chosen),
+            stronger=younger.__getitem__,
             questions=_QUESTIONS,
         )
 
-    def without(self, cut: frozenset[int]) -> Evidence:
-        """All evidence but for those steps, and but for all that say more than they."""
-        gone = {
-            i
-            for i, step in enumerate(self.steps)
-            if any(self.steps[j].chain == step.chain and step.age <= self.steps[j].age for j in cut)
-        }
-        return self._made_up(frozenset(range(len(self.steps))) - gone)
+    def shortest(self, chosen: frozenset[int]) -> Evidence:
+        """As little of the chosen evidence as *b* allows with; *a* denies with less all the more."""
+        return self._made_up(smallest_part(chosen, lambda part: self._allows(self.b, part)))
+
+    def _allows(self, version: PolicyVersion, chosen: frozenset[int]) -> bool:
+        return self.answer(version, self._made_up(chosen)).strictness != _DENY
 
     def _made_up(self, chosen: frozenset[int]) -> Evidence:
         """What the chosen steps make up: each move against is there unless it is chosen away."""
         there = (i for i, step in enumerate(self.steps) if (i in chosen) is not step.absent)
         return joined(Evidence(), (one for i in there for one in self.pieces[i]))
-
-    def shown(self, cut: frozenset[int]) -> Evidence | None:
-        """Evidence without those steps, as little as can be, with which *b* allows; if there is."""
-
-        def allows(chosen: frozenset[int]) -> bool:
-            return self.answer(self.b, self._made_up(chosen)).strictness != _DENY
-
-        if self.answer(self.b, self.without(cut)).strictness == _DENY:
-            return None
-        gone = {
-            i
-            for i, step in enumerate(self.steps)
-            if any(self.steps[j].chain == step.chain and step.age <= self.steps[j].age for j in cut)
-        }
-        # What counts against is left away too where it does not matter: a case should be short.
-        return self._made_up(smallest_part(frozenset(range(len(self.steps))) - gone, allows))
 
     def answer(self, version: PolicyVersion, evidence: Evidence) -> Determination:
         """What *version* says, as if it were in force."""
@@ -281,7 +251,7 @@ class _Pair:
 
 
 _DENY: Final = Decision.DENY.strictness
-_QUESTIONS: Final = 4_000
+_QUESTIONS: Final = 8_000
 
 
 def _bodies(items: Iterable[Document]) -> list[dict[str, Any]]:

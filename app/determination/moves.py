@@ -429,16 +429,13 @@ def smallest_sets(
     holds: Callable[[frozenset[int]], bool],
     *,
     limit: int,
-    stronger: Callable[[int], Iterable[int]] = lambda i: (i,),
-    enough: Callable[[frozenset[int]], bool] = lambda _: False,
     questions: int = MOST_QUESTIONS,
 ) -> Found:
     """The smallest sets of the positions `0 … size - 1` for which *holds*, a monotone question.
 
     Reiter's hitting-set tree: whatever set is found, every other one lacks at least one of its
-    members. `stronger(i)`: *i* and the positions that imply it, which are then left out with it, so
-    that no set is found that only says more than another. Ends early, and says so, at *limit* sets
-    or so many *questions*, or with a set that is *enough*.
+    members. Ends early, and says so, at *limit* sets
+    or so many *questions*.
     """
     asked: dict[frozenset[int], bool] = {}
 
@@ -460,15 +457,110 @@ def smallest_sets(
                 continue
             known = smallest_part(rest, ask)
             found.append(known)
-            if enough(known):
-                return Found((tuple(sorted(known)),), complete=False)
         for member in sorted(known):
-            further = left_out | frozenset(stronger(member))
+            further = left_out | {member}
             if further not in seen:
                 seen.add(further)
                 waiting.append(further)
     ordered = sorted((tuple(sorted(one)) for one in found), key=lambda one: (len(one), one))
     return Found(tuple(ordered), complete=not waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Separated:
+    """A set for which one question holds and another does not; `None`: there is none, if
+    `complete`, else none was found. `looked_at`: how many corners of the search there were.
+    """
+
+    found: frozenset[int] | None
+    complete: bool
+    looked_at: int
+
+
+def separating(
+    size: int,
+    first: Callable[[frozenset[int]], bool],
+    second: Callable[[frozenset[int]], bool],
+    *,
+    stronger: Callable[[int], frozenset[int]],
+    questions: int,
+) -> Separated:
+    """A set of positions for which *first* holds and *second* does not, both monotone questions.
+
+    Every such set lacks some member of every set for which *second* holds. So the search takes a
+    smallest one that is left, and for each of its members looks among the sets that lack it and
+    have those before it: no set is looked at twice. Nothing is left to look for where *first* fails
+    with all that is left, or *second* holds with all that must be there. `stronger(i)`: *i* and the
+    positions that say all that it says and more, which no set that lacks *i* can have.
+    """
+    search = _Separating(size, first, second, stronger, questions)
+    found = search.among(frozenset(), frozenset())
+    return Separated(found, found is not None or not search.ended_early, search.looked_at)
+
+
+class _Separating:
+    def __init__(
+        self,
+        size: int,
+        first: Callable[[frozenset[int]], bool],
+        second: Callable[[frozenset[int]], bool],
+        stronger: Callable[[int], frozenset[int]],
+        questions: int,
+    ) -> None:
+        self._everything = frozenset(range(size))
+        self._first, self._second = _once(first), _once(second)
+        self._stronger = stronger
+        self._left = questions
+        self._holding: list[frozenset[int]] = []
+        self.ended_early = False
+        self.looked_at = 0
+
+    def among(self, there: frozenset[int], gone: frozenset[int]) -> frozenset[int] | None:
+        """One of the sets that have all that is *there* and nothing that is *gone*."""
+        self._left -= 1
+        if self._left < 0:
+            self.ended_early = True
+            return None
+        self.looked_at += 1
+        rest = self._everything - gone
+        if not self._first(rest):
+            return None
+        if not self._second(rest):
+            return rest
+        if self._second(there):
+            return None
+        holding = self._holding_in(rest, there)
+        for member in sorted(holding - there):
+            without = self._stronger(member)
+            if not without & there:
+                found = self.among(there, gone | without)
+                if found is not None:
+                    return found
+            there = there | {member}
+        return None
+
+    def _holding_in(self, rest: frozenset[int], there: frozenset[int]) -> frozenset[int]:
+        """A set within *rest* for which the second question holds, as small as can be beside what
+        is *there*.
+        """
+        known = [one for one in self._holding if one <= rest]
+        if known:
+            return min(known, key=lambda one: (len(one - there), sorted(one)))
+        part = smallest_part(rest - there, lambda chosen: self._second(chosen | there))
+        self._holding.append(part | there)
+        return part | there
+
+
+def _once(question: Callable[[frozenset[int]], bool]) -> Callable[[frozenset[int]], bool]:
+    """The question, asked once of each set."""
+    asked: dict[frozenset[int], bool] = {}
+
+    def ask(chosen: frozenset[int]) -> bool:
+        if chosen not in asked:
+            asked[chosen] = question(chosen)
+        return asked[chosen]
+
+    return ask
 
 
 def smallest_part(
