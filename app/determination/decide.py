@@ -84,20 +84,23 @@ def decide(
             f"no version of `{question.policy}` is in force at {write_instant(question.at)}",
         )
     version = policy.version
+    until = policy.until if semantics >= _SECOND else None
     if model is None:
-        return _denied("model.unknown", "", f"model `{question.model}` is not registered")
+        return _denied("model.unknown", "", f"model `{question.model}` is not registered", until)
     scope = scope_of(version, model, question.action)
     if scope is Truth.NO:
         return _denied(
             "policy.does_not_apply",
             _scope_place(version, model),
             f"`{version.policy}` {version.version} does not speak of {_whom(version, model)}",
+            until,
         )
     if question.action not in version.actions:
         return _denied(
             "action.unknown",
             "/actions",
             f"`{version.policy}` {version.version} names no action `{question.action}`",
+            until,
         )
     action = version.actions[question.action]
 
@@ -106,7 +109,7 @@ def decide(
     due = read.reassessment
 
     # (3)
-    first_recorded = policy.first_recorded if semantics >= _FLAGS_WHAT_CAME_LATER else None
+    first_recorded = policy.first_recorded if semantics >= _SECOND else None
     answers = [_threshold(read, name, first_recorded) for name in version.thresholds]
     binding = [answer for answer, _ in answers if answer.binds]
 
@@ -198,7 +201,7 @@ def decide(
     )
 
 
-_FLAGS_WHAT_CAME_LATER: Final = 2
+_SECOND: Final = 2
 
 
 def scope_of(version: PolicyVersion, model: ModelVersion, action: str) -> Truth:
@@ -245,11 +248,11 @@ def _whom(version: PolicyVersion, model: ModelVersion) -> str:
     )
 
 
-def _denied(code: str, place: str, message: str) -> Determination:
+def _denied(code: str, place: str, message: str, until: datetime | None = None) -> Determination:
     reason = Reason(
         code=code, pointer=place, clause=None, evidence=(), blocks=True, message=message
     )
-    return Determination(decision="deny", level=None, reasons=(reason,))
+    return Determination(decision="deny", level=None, reasons=(reason,), valid_until=until)
 
 
 # --- thresholds --------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ SEMANTICS = 2
 """Raised whenever a change to the engine alters what a past determination would have said.
 
 1: the first. 2: a line no longer rules out what people found otherwise at the same time or later;
-lines and thresholds that were recorded after what they judge are flagged.
+lines and thresholds that were recorded after what they judge are flagged; an answer to an unknown
+name holds only as long as the version that gave it is in force.
 """
 
 Truthfulness = Literal["yes", "no", "unknown"]
