@@ -31,7 +31,7 @@ def as_json(value: Any, key: str = "") -> Any:
         return {k: as_json(v, k) for k, v in value.items()}
     if isinstance(value, list):
         return [as_json(item) for item in value]
-    if key in NUMBERS and not str(value).startswith("P"):
+    if key in NUMBERS and str(value)[:1] in "-0123456789":
         return json.loads(value)
     return value == "true" if key in FLAGS else value
 
