@@ -217,7 +217,7 @@ TAG = "condition:"  # marks a discriminator's name in pydantic's error locations
 
 def _kind(value: Any) -> str | None:
     """The one key that says which condition this is; `None` where there is none or two."""
-    fields = value if isinstance(value, dict) else type(value).model_fields
+    fields = value if isinstance(value, dict) else getattr(type(value), "model_fields", ())
     names = {"not" if key == "not_" else key for key in fields}
     kinds = [key for key in _KEYS if key in names]
     return TAG + kinds[0] if len(kinds) == 1 else None

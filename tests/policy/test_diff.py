@@ -88,7 +88,7 @@ EDITS = [
     Edit(", on_shortfall: [{do: pause-training, actions: [training], statement: s, clause: c}]", "",
          f"{STRONG}/on_shortfall/0", "removed", "looser"),
     Edit("approved_by: [ceo], told", "approved_by: [ceo, rso], told",
-         f"{STRONG}/interim_measures/approved_by", "changed", "stricter"),
+         f"{STRONG}/interim_measures/approved_by", "changed", "unknown"),
     Edit("told: [rso]}", "told: [rso], at_most: P30D}", f"{STRONG}/interim_measures/at_most",
          "changed", "stricter"),
     Edit("told: [rso]}", "told: [rso, ceo]}", f"{STRONG}/interim_measures/told",
