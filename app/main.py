@@ -18,6 +18,7 @@ from app.http import (
     determinations,
     documentation,
     evidence,
+    gates,
     health,
     model_versions,
     policies,
@@ -40,6 +41,7 @@ ROUTERS = (
     model_versions.router,
     evidence.router,
     determinations.router,
+    gates.router,
     health.router,
 )
 

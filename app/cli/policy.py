@@ -17,6 +17,7 @@ from app.determination.cases import Case, read_cases, run_case
 from app.determination.compare import Compared, compare
 from app.determination.coverage import coverage
 from app.errors import Fault, IncomparablePolicies, InvalidDocument
+from app.policy.diff import as_text, diff
 from app.policy.language import policy_digest, read_policy
 from app.policy.version import PolicyVersion
 
@@ -126,6 +127,22 @@ def run_cases(paths: Files, with_coverage: Coverage = False, as_json: service.Js
     _say(rows, as_json)
     if not rows or any(row["differences"] or not row["cases"] for row in rows):
         raise typer.Exit(service.FAILED)
+
+
+@commands.command("diff")
+def diff_versions(
+    older: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="YAML or JSON.")],
+    newer: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="YAML or JSON.")],
+    as_json: service.Json = False,
+) -> None:
+    """Say what NEWER changes in OLDER, and what each change does: stricter, looser, neither or
+    unknown, where that does not follow from the structure.
+    """
+    found = diff(_read_or_fail(older, _read), _read_or_fail(newer, _read))
+    if as_json:
+        sys.stdout.write(json.dumps(found.model_dump(mode="json"), indent=2) + "\n")
+    else:
+        sys.stdout.write(as_text(found))
 
 
 @commands.command("compare")

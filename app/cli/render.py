@@ -1,4 +1,4 @@
-"""A determination as a table that a person understands at a glance."""
+"""A determination, or a gate, as a table that a person understands at a glance."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -90,3 +90,59 @@ def _reasons(reasons: Sequence[Answer]) -> Table:
 def print_determination(console: Console, answer: Answer) -> None:
     """Print *answer* for a person."""
     console.print(determination_panel(answer))
+
+
+def gate_panel(answer: Answer) -> RenderableType:
+    """The decision, policy by policy, and why not."""
+    decision, style = _DECISIONS[answer["decision"]]
+    head = Table.grid(padding=(0, 2))
+    head.add_row("decision", Text(decision, style=style))
+    head.add_row("decided at", answer["at"])
+    head.add_row("holds until", answer["valid_until"] or "nothing that time alone would change")
+    parts: list[RenderableType] = [head, Text(), _asked(answer)]
+    if reasons := answer["reasons"]:
+        table = _table("why not", "policy")
+        for reason in reasons:
+            table.add_row(reason["message"], reason["policy"] or "-")
+        parts += [Text(), table]
+    title = f"[bold]{answer['model']}[/] · {answer['action']}"
+    return Panel(Group(*parts), title=title, title_align="left", expand=False, padding=(1, 2))
+
+
+def _asked(answer: Answer) -> Table:
+    table = _table("policy", "says", "determination")
+    for asked in answer["policies"]:
+        decision, style = _DECISIONS[asked["decision"]]
+        name = f"{asked['policy']} {asked['version']}"
+        table.add_row(name, Text(decision, style=style), asked["determination"])
+    for passed in answer["out_of_scope"]:
+        name = f"{passed['policy']} {passed['version']}"
+        table.add_row(name, Text("does not apply", style="dim"), passed["why"])
+    return table
+
+
+def print_gate(console: Console, answer: Answer) -> None:
+    """Print the answer of a gate for a person."""
+    console.print(gate_panel(answer))
+
+
+def print_settling(console: Console, answer: Answer) -> None:
+    """Print what would change an answer, one way below the other."""
+    decision, style = _DECISIONS[answer["decision"]]
+    console.print(Text.assemble("the answer would be ", (decision, style)))
+    ways = (("clears", "more permissive", "allow"), ("blocks", "stricter", "deny"))
+    for field, means, furthest in ways:
+        if answer["decision"] == furthest:
+            continue
+        console.print()
+        if not answer[field]:
+            console.print(Text(f"nothing was found that would make it {means}"))
+            continue
+        console.print(Text(f"it would be {means}, if all of one of these were recorded:"))
+        table = _table("", f"what would make it {means}")
+        for i, moves in enumerate(answer[field], 1):
+            table.add_row(str(i), Text("\n".join(move["message"] for move in moves)))
+        console.print(table)
+    if not answer["complete"]:
+        console.print()
+        console.print(Text("there may be further ways: the search ended before it had seen all"))

@@ -3,12 +3,13 @@
 import json
 import sys
 from typing import Annotated, Any, NoReturn
+from urllib.parse import quote
 
 import httpx
 import typer
 from rich.console import Console
 
-from app.cli.render import print_determination
+from app.cli.render import print_determination, print_gate, print_settling
 
 ALLOWED, FAILED, USAGE, DENIED = 0, 1, 2, 3
 """Exit codes of `determine`: for pipelines, anything but 0 means that it may not go ahead."""
@@ -18,6 +19,8 @@ Key = Annotated[
     str | None, typer.Option(envvar="ASLGATE_API_KEY", help="The API key.", show_envvar=True)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+PATIENCE = 60
+"""How many seconds what is computed at length may take."""
 LOCAL = "http://127.0.0.1:8000"
 
 
@@ -58,8 +61,12 @@ def _problem(body: Any) -> str:
 def determine(
     model: Annotated[str, typer.Argument(help="The model version, e.g. claude-opus-4@20250514.")],
     action: Annotated[str, typer.Option(help="What is asked for, e.g. external-deployment.")],
-    policy: Annotated[str, typer.Option(help="The policy.")] = "anthropic-rsp",
-    at: Annotated[str | None, typer.Option(help="An instant in the past, RFC 3339.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Ask this policy alone; without it, all that apply.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="With --policy: an instant in the past, RFC 3339.")
+    ] = None,
     fail_on_deny: Annotated[
         bool, typer.Option("--fail-on-deny", help="Exit with 3 for anything but allow.")
     ] = False,
@@ -70,25 +77,78 @@ def determine(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Ask for a determination and record it.
+    """Ask the gate, and record its answer: the strictest of all policies that apply.
 
-    With --fail-on-deny the exit code is 0 for allow and 3 for deny; others mean that there is no
+    With --policy only that one is asked. With --fail-on-deny the exit code is 0 for allow and 3 for deny; others mean that there is no
     answer. Without it, 0 means only that there is one.
     """
     if at is not None and fail_on_deny:
         fail("--fail-on-deny is about now; leave out --at", USAGE)
-    body = {"model": model, "action": action, "policy": policy} | ({"at": at} if at else {})
+    if at is not None and policy is None:
+        fail("a gate is about now; say with --policy whom to ask about an instant", USAGE)
+    body = {"model": model, "action": action}
+    body |= {"policy": policy} if policy is not None else {}
+    body |= {"at": at} if at is not None else {}
+    path = "/v1/gate" if policy is None else "/v1/determinations"
     with client(url, key) as http:
-        answer = send(http, "POST", "/v1/determinations", json=body)
+        answer = send(http, "POST", path, json=body)
     if (answer.get("model"), answer.get("action")) != (model, action):
         fail("the answer is about something else")
     if as_json:
         sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+    elif policy is None:
+        print_gate(Console(), answer)
     else:
         print_determination(Console(), answer)
     passes = {"allow", "allow_with_conditions"} if accept_conditions else {"allow"}
     if fail_on_deny and answer.get("decision") not in passes:
         raise typer.Exit(DENIED)
+
+
+def explain(
+    determination: Annotated[str, typer.Argument(help="The id of a determination, det_….")],
+    plain: Annotated[bool, typer.Option("--plain", help="Plain text instead of Markdown.")] = False,
+    url: Url = LOCAL,
+    key: Key = None,
+) -> None:
+    """Print a recorded determination as a page for people, from the evidence to the decision."""
+    path = f"/v1/determinations/{quote(determination, safe='')}/explanation"
+    media = "text/plain" if plain else "text/markdown"
+    with client(url, key) as http:
+        http.timeout = PATIENCE
+        sys.stdout.write(_page(http, path, media))
+
+
+def _page(http: httpx.Client, path: str, media: str) -> str:
+    """The answer's text. Anything but a whole 2xx answer of that type ends with a failure."""
+    try:
+        response = http.get(path, headers={"Accept": media})
+        if not response.is_success:
+            fail(_problem(response.json()))
+    except (httpx.HTTPError, ValueError) as error:
+        fail(f"no usable answer from {http.base_url}: {str(error) or type(error).__name__}")
+    if response.headers.get("content-type", "").partition(";")[0] != media:
+        fail(f"no usable answer from {http.base_url}: it is not {media}")
+    return response.text
+
+
+def settle(
+    model: Annotated[str, typer.Argument(help="The model version, e.g. claude-opus-4@20250514.")],
+    action: Annotated[str, typer.Option(help="What would be asked for.")],
+    policy: Annotated[str, typer.Option(help="The policy that would be asked.")],
+    url: Url = LOCAL,
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Say what would have to be recorded to change the answer that there would be now."""
+    path = f"/v1/models/{quote(model, safe='/@')}/settling"
+    with client(url, key) as http:
+        http.timeout = PATIENCE
+        answer = send(http, "GET", path, params={"action": action, "policy": policy})
+    if as_json:
+        sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+    else:
+        print_settling(Console(), answer)
 
 
 def print_line(text: str) -> None:

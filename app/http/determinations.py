@@ -9,20 +9,26 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
+from app.determination.explain import Form
+from app.determination.settling import Settling
 from app.errors import InvalidParameter, NotFound
 from app.http.bodies import body_of, recorded_response, takes, with_position
 from app.http.callers import Reading, Recording, needs
 from app.http.documents import (
+    PAGE_TYPES,
     DeterminationBatch,
     DeterminationPage,
     RecordedDetermination,
     SimulatedDetermination,
     answers,
+    page_answers,
 )
 from app.http.permissions import Permission
 from app.http.problems import NOT_ALLOWED, problem_response
 from app.ledger.entry import Kind
 from app.operations.determine import Asked, determine
+from app.operations.explain import explain_determination
+from app.operations.settle import settle_determination
 from app.operations.simulate import Simulated, simulate
 from app.storage.ledger import Appended, Recorded
 from app.vocabulary import Decision, Document
@@ -142,6 +148,43 @@ async def read_determination(id: str, request: Request, context: Reading) -> Res
     if DOCUMENT_TYPE in request.headers.get("accept", ""):
         return Response(record.document, 200, {"Cache-Control": "no-store"}, DOCUMENT_TYPE)
     return recorded_response(record, status=200)
+
+
+@router.get(
+    "/determinations/{id}/explanation",
+    dependencies=[needs(Permission.READ)],
+    responses=page_answers("The page", 404),
+)
+async def read_explanation(
+    id: str,
+    request: Request,
+    context: Reading,
+    settling: bool = Query(True, description="Say also what would have changed the answer"),
+) -> Response:
+    """The determination as a page for people, clause by clause; with `Accept: text/plain` without
+    Markdown.
+    """
+    form = _form(request.headers.get("accept", ""))
+    page = await explain_determination(context, id, form, with_settling=settling)
+    headers = {"Cache-Control": "no-store"}
+    return Response(page, 200, headers, PAGE_TYPES[form])
+
+
+def _form(accept: str) -> Form:
+    """Markdown, unless plain text is asked for first."""
+    plain, markdown = accept.find("text/plain"), accept.find("text/markdown")
+    return "plain" if plain >= 0 and (markdown < 0 or plain < markdown) else "markdown"
+
+
+@router.get(
+    "/determinations/{id}/settling",
+    dependencies=[needs(Permission.SIMULATE)],
+    responses=answers(200, Settling, "What would have changed it", 404),
+)
+async def read_settling(id: str, context: Reading) -> JSONResponse:
+    """The smallest sets of evidence that would have changed the answer, on what it saw."""
+    found = await settle_determination(context, id)
+    return JSONResponse(found.model_dump(mode="json"), headers={"Cache-Control": "no-store"})
 
 
 @router.get(

@@ -17,6 +17,7 @@ from app.determination.record import (
     Provenance,
 )
 from app.http.problems import MEDIA_TYPE
+from app.operations.ask_gate import Gate
 from app.policy.timeline import RecordedActivation, RecordedApproval
 from app.policy.version import PolicyVersion
 from app.vocabulary import Document, Instant
@@ -202,6 +203,18 @@ class DeterminationPage(Document):
     next: str | None
 
 
+class RecordedGate(Gate):
+    """A recorded gate."""
+
+    ledger: LedgerPosition
+
+
+class GateAnswer(RecordedGate):
+    """A recorded gate, with the determinations that it is the strictest of."""
+
+    answers: tuple[RecordedDetermination, ...]
+
+
 class SimulatedProvenance(Document):
     """What a simulation rested on."""
 
@@ -253,6 +266,8 @@ class ProblemDetails(BaseModel):
     reason: str | None = None
     determination: RecordedDetermination | str | None = None
     """The whole of it where `enforce=true` refused; its id where it is superseded."""
+    gate: GateAnswer | None = None
+    """The whole of it where `enforce=true` refused."""
 
 
 ANSWERS: Final[dict[str, type[BaseModel]]] = {}
@@ -296,6 +311,21 @@ def answers(
     problems |= {code: _OTHERS[code] for code in others if code != 304}
     for code, text in sorted(problems.items()):
         said[code] = {"description": text, "content": content_of(ProblemDetails, MEDIA_TYPE)}
+    return said
+
+
+PAGE_TYPES: Final = {
+    "markdown": "text/markdown; charset=utf-8",
+    "plain": "text/plain; charset=utf-8",
+}
+"""The media type of a page for people, by its form."""
+
+
+def page_answers(description: str, *others: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of a route whose answer is a page for people."""
+    said = answers(200, ProblemDetails, description, *others)
+    text = {"schema": {"type": "string"}}
+    said[200]["content"] = {kind.partition(";")[0]: text for kind in PAGE_TYPES.values()}
     return said
 
 

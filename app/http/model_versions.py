@@ -5,10 +5,11 @@ A model's name may hold slashes, and its last segment holds the `@`; so no name 
 
 import orjson
 from fastapi import APIRouter, Query, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from app.assessment.assessment import ModelVersion
 from app.canonical import digest
+from app.determination.settling import Settling
 from app.errors import NotFound
 from app.http.bodies import body_of, recorded_response, takes, unchanged
 from app.http.callers import Reading, Recording, needs
@@ -16,6 +17,7 @@ from app.http.documents import RecordedDetermination, RecordedModelVersion, answ
 from app.http.permissions import Permission
 from app.operations.determine import has_moved
 from app.operations.record_evidence import register_model
+from app.operations.settle import settle
 from app.vocabulary import read_instant
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -64,6 +66,24 @@ async def read_latest_determination(
     if valid_until is not None and read_instant(valid_until) <= context.now:
         response.headers["Determination-Expired"] = valid_until
     return response
+
+
+@router.get(
+    "/{model:path}/settling",
+    dependencies=[needs(Permission.SIMULATE)],
+    responses=answers(200, Settling, "What would change it", 404),
+)
+async def read_settling_now(
+    model: str,
+    context: Reading,
+    action: str = Query(description="The action that would be asked for"),
+    policy: str = Query(description="The policy that would be asked"),
+) -> JSONResponse:
+    """The smallest sets of evidence that would change the answer that there would be now. Nothing
+    is recorded.
+    """
+    found = await settle(context, model, action, policy)
+    return JSONResponse(found.model_dump(mode="json"), headers={"Cache-Control": "no-store"})
 
 
 @router.get(

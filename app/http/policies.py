@@ -31,6 +31,7 @@ from app.http.documents import (
 from app.http.permissions import Permission
 from app.operations import activate_policy as operation
 from app.operations.record_policy import record_policy
+from app.policy.diff import Diff, as_text, diff
 from app.policy.language import policy_schema
 from app.policy.timeline import (
     Activation,
@@ -188,6 +189,33 @@ async def read_policy_version(
     if unchanged(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
     return _response(body, ETag=etag)
+
+
+_DIFF = answers(200, Diff, "The changes; with `format=text`, for people", 404)
+_DIFF[200]["content"]["text/plain"] = {"schema": {"type": "string"}}
+
+
+@router.get(
+    "/{policy}/versions/{version}/diff",
+    dependencies=[needs(Permission.READ)],
+    responses=_DIFF,
+)
+async def read_policy_diff(
+    policy: str,
+    version: str,
+    context: Reading,
+    against: str = Query(description="The version from which it is told, e.g. `2.1`"),
+    form: Literal["json", "text"] = Query("json", alias="format", description="`json` or `text`"),
+) -> Response:
+    """What the version says otherwise than another of the policy, and what each change does."""
+    known = await context.store.policies(policy)
+    older, newer = known.version(against), known.version(version)
+    if older is None or newer is None:
+        raise NotFound("policy version", f"{policy} {against if older is None else version}")
+    found = diff(older.version, newer.version)
+    if form == "text":
+        return Response(as_text(found), media_type="text/plain")
+    return _response(found.model_dump_json().encode())
 
 
 @router.post(

@@ -25,7 +25,7 @@ from app.ledger.entry import Kind
 from app.operations.context import ATTEMPTS, Context, new_id
 from app.policy.timeline import PolicyInForce, in_force_at
 from app.storage.ledger import Appended, DeterminationRow, Draft, Moment, Stale
-from app.storage.store import Snapshot, model_stream, policy_stream
+from app.storage.store import Snapshot
 from app.vocabulary import Document, Instant, Integer, ModelRef, Slug, read_instant
 
 MOST_EVIDENCE_NAMED: Final = 100_000
@@ -79,7 +79,7 @@ async def determine(
                 context.store.forget(stale.moved)
                 continue
         if appended.replayed:
-            await _refuse_superseded(context, appended)
+            await refuse_superseded(context, appended)
         return appended
     raise Unavailable("contention", "the evidence is moving; ask again")
 
@@ -88,17 +88,21 @@ async def _decide_and_record(
     context: Context, asked: Sequence[Asked], listed_under: str | None
 ) -> Appended:
     decided = await _decide_all(context, asked)
-    if sum(one.snapshot.evidence.count for one in decided) > MOST_EVIDENCE_NAMED:
-        message = f"these rest on more than {MOST_EVIDENCE_NAMED} pieces of evidence; ask for fewer"
-        place = "" if listed_under is None else pointer(listed_under)
-        raise InvalidDocument((Fault(place, "too-large", message),))
+    refuse_too_much(decided, "" if listed_under is None else pointer(listed_under))
     return await context.store.ledger.append(
-        [_draft(context, one) for one in decided],
+        [draft_of(context, one) for one in decided],
         actor=context.actor,
         rests_on=_rests_on(decided),
         touches=(),
         key=context.key,
     )
+
+
+def refuse_too_much(decided: Sequence[Decided], place: str = "") -> None:
+    """Raise `InvalidDocument` where the answers would name more evidence than one commit may."""
+    if sum(one.snapshot.evidence.count for one in decided) > MOST_EVIDENCE_NAMED:
+        message = f"these rest on more than {MOST_EVIDENCE_NAMED} pieces of evidence; ask for fewer"
+        raise InvalidDocument((Fault(place, "too-large", message),))
 
 
 def _rests_on(decided: Sequence[Decided]) -> dict[str, int]:
@@ -142,16 +146,17 @@ async def _decide_all(context: Context, asked: Sequence[Asked]) -> list[Decided]
     snapshots: dict[tuple[str, str, int | None], Snapshot] = {}
     decided = []
     for one in asked:
-        rests_on = (one.model, one.policy, one.known_at)
-        if rests_on not in snapshots:
-            snapshots[rests_on] = await context.store.snapshot(*rests_on)
-        decided.append(_decide(context, one, snapshots[rests_on]))
+        about = (one.model, one.policy, one.known_at)
+        if about not in snapshots:
+            snapshots[about] = await context.store.snapshot(*about)
+        decided.append(decide_on(context, one, snapshots[about]))
         # A large batch must not keep everyone else waiting while it is decided.
         await asyncio.sleep(0)
     return decided
 
 
-def _decide(context: Context, asked: Asked, snapshot: Snapshot) -> Decided:
+def decide_on(context: Context, asked: Asked, snapshot: Snapshot) -> Decided:
+    """Decide on what was read."""
     at = asked.at or context.now
     policy = in_force_at(snapshot.timeline, at)
     question = Question(asked.model, asked.action, asked.policy, at)
@@ -159,7 +164,8 @@ def _decide(context: Context, asked: Asked, snapshot: Snapshot) -> Decided:
     return Decided(asked, at, snapshot, policy, determination)
 
 
-def _draft(context: Context, decided: Decided) -> Draft:
+def draft_of(context: Context, decided: Decided) -> Draft:
+    """The entry that records it, under a new id."""
     id = new_id("det")
     asked, determination = decided.asked, decided.determination
     version = decided.policy.version.version if decided.policy else None
@@ -203,7 +209,7 @@ def _draft(context: Context, decided: Decided) -> Draft:
     return Draft(Kind.DETERMINATION, id, row, build)
 
 
-async def _refuse_superseded(context: Context, appended: Appended) -> None:
+async def refuse_superseded(context: Context, appended: Appended) -> None:
     """An old allow never comes back unmarked: it lapses, and falls with what it rested on."""
     for record in appended.records:
         document = orjson.loads(record.document)
@@ -219,8 +225,16 @@ async def _refuse_superseded(context: Context, appended: Appended) -> None:
 
 
 async def has_moved(context: Context, document: Mapping[str, Any]) -> bool:
-    """Whether the policy, or the evidence on the model, is not what the determination saw."""
+    """Whether the policy, or the evidence on the model or on those that it leans on, is not what the
+    determination saw.
+    """
     provenance = document["provenance"]
-    streams = (model_stream(document["model"]), policy_stream(provenance["policy"]["name"]))
-    versions = await context.store.streams(streams)
+    model, policy = document["model"], provenance["policy"]["name"]
+    snapshot = await context.store.snapshot(model, policy, None)
+    versions = await context.store.streams(snapshot.streams)
+    if versions != snapshot.streams:
+        # It may lean on others than it did when it was read.
+        context.store.forget(versions)
+        snapshot = await context.store.snapshot(model, policy, None, from_memory=False)
+        versions = snapshot.streams
     return any(version > provenance["known_at"] for version in versions.values())

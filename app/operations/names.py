@@ -5,7 +5,6 @@ Each function gives every unknown name at once, with its pointer below *place*.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-
 from datetime import datetime
 
 from app.assessment.assessment import Assessment

@@ -276,6 +276,7 @@ def _document(body: BaseModel) -> bytes:
 
 
 def unknown_model(place: str, model: str) -> Fault:
+    """That a model version is named at *place* which is not registered."""
     return Fault(place, "unknown-model", f"model `{model}` is not registered")
 
 

@@ -115,6 +115,7 @@ async def simulate(context: Context, simulated: Simulated) -> dict[str, Any]:
         safeguards=recorded.safeguards + _numbered("safeguards", supposed.safeguards),
         sign_offs=recorded.sign_offs + _numbered("sign_offs", given),
     )
+    evidence = await context.store.with_others(simulated.model, evidence)
     question = Question(simulated.model, simulated.action, simulated.policy, at)
     determination = decide(question, policy, model, evidence)
     return determination.model_dump(mode="json") | {

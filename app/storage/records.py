@@ -5,10 +5,10 @@ what two of them say agrees, and agrees with the ledger size and stream versions
 `known_at` is a ledger size: what had been recorded when the ledger held so many entries.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -73,6 +73,15 @@ async def stream_versions(connection: AsyncConnection, names: Iterable[str]) -> 
 async def record_of(connection: AsyncConnection, subject: str) -> Recorded | None:
     """What is recorded under that id or name."""
     return await _first(connection, select(*_RECORD).where(ledger_entry.c.subject == subject))
+
+
+async def records_of(connection: AsyncConnection, subjects: Iterable[str]) -> dict[str, Recorded]:
+    """By id, what is recorded under each of those ids; one that is not recorded is left out."""
+    found: dict[str, Recorded] = {}
+    for some in _some_at_a_time(sorted(set(subjects))):
+        asked = select(*_RECORD).where(ledger_entry.c.subject.in_(some))
+        found |= {record.subject: record for record in await _all(connection, asked)}
+    return found
 
 
 async def record_at(connection: AsyncConnection, index: int) -> Recorded | None:
@@ -290,6 +299,15 @@ async def determinations(
     if before is not None:
         asked = asked.where(columns.index < before)
     return await _all(connection, asked)
+
+
+_AT_A_TIME: Final = 1000
+
+
+def _some_at_a_time(subjects: Sequence[str]) -> Iterator[Sequence[str]]:
+    """A statement takes only so many parameters."""
+    for first in range(0, len(subjects), _AT_A_TIME):
+        yield subjects[first : first + _AT_A_TIME]
 
 
 def _determinations() -> Select[Any]:

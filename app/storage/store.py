@@ -505,6 +505,12 @@ class Store:
             read_now.evidence,
         )
 
+    async def with_others(self, model: str, evidence: Evidence) -> Evidence:
+        """*evidence* on *model* with what is recorded of the model versions that it leans on."""
+        async with self._reading() as connection:
+            others, _ = await self._read_others(connection, model, evidence, None)
+        return replace(evidence, others=others)
+
     async def _read_both(self, policy: str, model: str) -> "tuple[Policies, _ModelRead]":
         async with self._reading() as connection:
             policies = await self._read_policies(connection, policy, None)
@@ -530,11 +536,23 @@ class Store:
     async def _read_model(
         self, connection: AsyncConnection, model: str, known_at: int | None
     ) -> "_ModelRead":
-        """The model version, the evidence on it, and on those that findings lean on: nearest first,
-        and of as near ones those whose names come first.
-        """
+        """The model version, the evidence on it, and that on those which its findings lean on."""
         asked, evidence = await self._read_one(connection, model, known_at)
-        streams = _streams_of(model, asked)
+        others, streams = await self._read_others(connection, model, evidence, known_at)
+        streams |= _streams_of(model, asked)
+        return _ModelRead(
+            await records.stream_versions(connection, streams),
+            asked,
+            replace(evidence, others=others),
+        )
+
+    async def _read_others(
+        self, connection: AsyncConnection, model: str, evidence: Evidence, known_at: int | None
+    ) -> tuple[dict[str, OtherModel], set[str]]:
+        """The other model versions that findings on *model* lean on, and the streams that tell of
+        them: nearest first, and of as near ones those whose names come first.
+        """
+        streams: set[str] = set()
         others: dict[str, OtherModel] = {}
         nearest = _leans_on(evidence)
         while nearest and len(others) < MOST_OTHERS:
@@ -546,11 +564,7 @@ class Store:
                     others[name] = OtherModel(other, on_other)
                     next_nearest |= _leans_on(on_other)
             nearest = next_nearest - others.keys() - {model}
-        return _ModelRead(
-            await records.stream_versions(connection, streams),
-            asked,
-            replace(evidence, others=others),
-        )
+        return others, streams
 
     async def _read_one(
         self, connection: AsyncConnection, model: str, known_at: int | None
@@ -597,6 +611,11 @@ class Store:
         """What is recorded under that id."""
         async with self._reading() as connection:
             return await records.record_of(connection, subject)
+
+    async def records_of(self, subjects: Iterable[str]) -> Mapping[str, Recorded]:
+        """By id, what is recorded under each of those ids."""
+        async with self._reading() as connection:
+            return await records.records_of(connection, subjects)
 
     async def latest_determination(
         self, model: str, action: str, policy: str | None

@@ -315,19 +315,38 @@ def test_a_faulty_document_is_not_sent(asking: Cli, faulty: Path) -> None:
 
 
 RELEASE = ("determine", OPUS, "--action=external-deployment")
-THEN = "--at=2025-05-22T16:00:00Z"
+THEN = ("--policy=anthropic-rsp", "--at=2025-05-22T16:00:00Z")
 
 
 def test_an_allow_is_shown_and_exits_with_0(published: Service, asking: Cli) -> None:
-    ran = asking(*RELEASE, THEN)
+    ran = asking(*RELEASE, *THEN)
 
     assert ran.code == 0
     assert "ALLOW" in ran.out
     assert "ASL-3" in ran.out
 
 
+def test_without_a_policy_the_gate_is_asked(published: Service, asking: Cli) -> None:
+    """Half a year after its release nothing rules the thresholds out any more."""
+    ran = asking(*RELEASE, "--fail-on-deny")
+    said = read(asking(*RELEASE, "--json").out)
+
+    assert ran.code == 3
+    assert "DENY" in ran.out
+    assert "anthropic-rsp 2.2" in ran.out
+    assert [one["policy"] for one in said["policies"]] == ["anthropic-rsp"]
+    assert said["allowed"] is False
+
+
+def test_a_gate_is_about_now(cli: Cli) -> None:
+    ran = cli(*RELEASE, "--at=2025-05-22T16:00:00Z", "--key=k")
+
+    assert ran.code == 2
+    assert "--policy" in ran.err
+
+
 def test_a_determination_as_json(published: Service, asking: Cli) -> None:
-    said = read(asking(*RELEASE, THEN, "--json").out)
+    said = read(asking(*RELEASE, *THEN, "--json").out)
 
     assert (said["decision"], said["level"]) == ("allow", "ASL-3")
     assert said["ledger"]["index"] > 0
@@ -340,7 +359,7 @@ def test_the_program_ends_with_the_exit_codes_that_pipelines_read(
     where = {"ASLGATE_URL": f"http://127.0.0.1:{published.port}", "ASLGATE_API_KEY": KEY}
     away = where | {"ASLGATE_URL": f"http://127.0.0.1:{free_port()}"}
 
-    assert program(*RELEASE, THEN, **where).code == 0
+    assert program(*RELEASE, *THEN, **where).code == 0
     assert program("determine", "n@1", "--action=training", "--fail-on-deny", **where).code == 3
     assert program(*RELEASE, **away).code == 1
     assert program("determine", **where).code == 2
@@ -404,7 +423,7 @@ def test_a_malformed_question_is_a_failure_that_names_the_fault(
 
 
 def test_the_past_cannot_gate_the_present(cli: Cli) -> None:
-    ran = cli(*RELEASE, THEN, "--fail-on-deny", "--key=k")
+    ran = cli(*RELEASE, *THEN, "--fail-on-deny", "--key=k")
 
     assert ran.code == 2
     assert "--at" in ran.err

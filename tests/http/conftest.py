@@ -7,7 +7,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -208,6 +208,16 @@ async def empty_client(empty: Service) -> AsyncIterator[httpx.AsyncClient]:
 async def author(empty: Service) -> AsyncIterator[httpx.AsyncClient]:
     """A second client of the empty service, who may record policy versions."""
     async with empty.client((await empty.new_key("policy-author")).text) as client:
+        yield client
+
+
+@pytest.fixture
+async def replica(empty: Service) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a second service over the empty service's database, with a memory of its own."""
+    store = Store(Database(empty.server.dsn(empty.name, SERVICE), throwaway=True))
+    app = create_app(Settings(), store)
+    second = replace(empty, app=app, store=store, documented=Documented.of(app))
+    async with app.router.lifespan_context(app), second.client(BOOTSTRAP_KEY) as client:
         yield client
 
 

@@ -6,14 +6,13 @@ Run by `test_laws.py`; it knows nothing but the recorded bytes of what it is giv
 import json
 import sys
 
-from app.assessment.evidence import Evidence, Recorded
 from app.canonical import sha256_hex
 from app.determination.decide import Question
 from app.parsing import parse
 from app.policy.language import policy_digest, recorded_policy
 from app.policy.timeline import PolicyInForce
 from app.vocabulary import TEXT, read_instant
-from tests.laws.recording import KINDS, recorded_determination
+from tests.laws.recording import evidence_of, recorded_determination
 from tests.laws.situations import A_MODEL, Situation
 
 
@@ -32,11 +31,8 @@ def main() -> None:
         question = Question(
             said["model"]["model"], said["action"], version.policy, read_instant(said["at"])
         )
-        assessments, safeguards, sign_offs = (
-            tuple(Recorded(id, digest, parse(kind, body, TEXT)) for id, digest, body in pieces)
-            for kind, pieces in zip(KINDS, said["evidence"], strict=True)
-        )
-        evidence = Evidence(assessments, safeguards, sign_offs)
+        pieces = [(id, digest, body) for id, digest, body in said["evidence"]]
+        evidence = evidence_of(pieces, said["model"]["model"], said["others"])
         model = parse(A_MODEL, said["model"], TEXT)
         document = recorded_determination(Situation(in_force, model, evidence, question))
         sys.stdout.write(sha256_hex(document) + "\n")

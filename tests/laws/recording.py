@@ -1,13 +1,17 @@
 """The recorded bytes of an answer, and a store from which it can be recomputed."""
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 
 from app.assessment.assessment import ModelVersion
-from app.assessment.evidence import Evidence, Recorded
+from app.assessment.evidence import Evidence, OtherModel, Recorded
+from app.assessment.exceptions import Approved, ExceptionOnRecord
+from app.assessment.orders import Lifted, OrderOnRecord
 from app.canonical import canonical_json
 from app.decoding import decode_json
 from app.determination.decide import Question, decide
@@ -24,14 +28,113 @@ from app.parsing import parse
 from app.policy.language import canonical_policy, policy_digest, recorded_policy
 from app.policy.timeline import Activated, in_force_at, timeline
 from app.vocabulary import TEXT, read_instant, write_instant
-from tests.laws.situations import A_MODEL, A_REPORT, A_SIGN_OFF, AN_ASSESSMENT, Situation
+from tests.laws.situations import (
+    A_LIFTING,
+    A_MODEL,
+    A_REPORT,
+    A_SIGN_OFF,
+    AN_APPROVAL,
+    AN_ASSESSMENT,
+    AN_EXCEPTION,
+    AN_ORDER,
+    Situation,
+)
 
-KINDS: tuple[TypeAdapter[Any], ...] = (AN_ASSESSMENT, A_REPORT, A_SIGN_OFF)
+KINDS: Final[Mapping[str, TypeAdapter[Any]]] = {
+    "asm": AN_ASSESSMENT,
+    "sfg": A_REPORT,
+    "sgn": A_SIGN_OFF,
+    "exc": AN_EXCEPTION,
+    "exa": AN_APPROVAL,
+    "ord": AN_ORDER,
+    "lft": A_LIFTING,
+}
+"""By the prefix of its id, what a recorded document is."""
+
+Body = dict[str, Any]
+Piece = tuple[str, str, Body]
+"""A recorded document with its id and digest, as it would lie in a ledger."""
 
 
-def pieces_of(evidence: Evidence) -> tuple[tuple[Recorded[Any], ...], ...]:
-    """The pieces by kind, in the order of `KINDS`."""
-    return evidence.assessments, evidence.safeguards, evidence.sign_offs
+def pieces_of(evidence: Evidence) -> Iterator[Piece]:
+    """Every piece, those on other models included, in the order in which they are held.
+
+    An approval names its exception itself; what a lifting ends stands beside it.
+    """
+    whole: tuple[Recorded[Any], ...] = (
+        *evidence.assessments,
+        *evidence.safeguards,
+        *evidence.sign_offs,
+    )
+    for piece in whole:
+        yield piece.id, piece.digest, _body(piece.item)
+    for exception in evidence.exceptions:
+        yield exception.id, exception.digest, _body(exception.item.request)
+        for given in exception.item.approvals:
+            yield given.id, given.digest, _body(given.item)
+    for order in evidence.orders:
+        yield order.id, order.digest, _body(order.item.order)
+        if (lifted := order.item.lifted) is not None:
+            yield lifted.id, lifted.digest, _body(lifted.item) | {"order": order.id}
+    for other in evidence.others.values():
+        yield from pieces_of(other.evidence)
+
+
+def _body(item: Any) -> Body:
+    body: Body = item.model_dump(mode="json")
+    return body
+
+
+def models_of(evidence: Evidence) -> list[Body]:
+    """The other model versions, as they are registered."""
+    return [_body(other.model) for other in evidence.others.values()]
+
+
+def evidence_of(pieces: list[Piece], model: str, others: list[Body]) -> Evidence:
+    """The evidence that those pieces are, on that model and on the others."""
+    known = [parse(A_MODEL, other, TEXT) for other in others]
+    return _on_model(
+        model, pieces, {one.model: OtherModel(one, _on_model(one.model, pieces)) for one in known}
+    )
+
+
+def _on_model(
+    model: str, pieces: list[Piece], others: Mapping[str, OtherModel] | None = None
+) -> Evidence:
+    def read(id: str, digest: str, body: Body) -> Recorded[Any]:
+        return Recorded(id, digest, parse(KINDS[id[:3]], body, TEXT))
+
+    def of(prefix: str) -> tuple[Recorded[Any], ...]:
+        return tuple(
+            read(*one) for one in pieces if one[0].startswith(prefix) and one[2]["model"] == model
+        )
+
+    return Evidence(
+        of("asm"),
+        of("sfg"),
+        of("sgn"),
+        tuple(map(partial(_with_approvals, pieces), of("exc"))),
+        tuple(map(partial(_with_lifting, pieces), of("ord"))),
+        others or {},
+    )
+
+
+def _with_approvals(pieces: list[Piece], request: Recorded[Any]) -> Recorded[ExceptionOnRecord]:
+    approvals = tuple(
+        Approved(id, digest, parse(AN_APPROVAL, body, TEXT))
+        for id, digest, body in pieces
+        if id.startswith("exa") and body["exception"] == request.id
+    )
+    return Recorded(request.id, request.digest, ExceptionOnRecord(request.item, approvals))
+
+
+def _with_lifting(pieces: list[Piece], order: Recorded[Any]) -> Recorded[OrderOnRecord]:
+    for id, digest, body in pieces:
+        if id.startswith("lft") and body["order"] == order.id:
+            said = {name: value for name, value in body.items() if name != "order"}
+            lifted = Lifted(id, digest, parse(A_LIFTING, said, TEXT))
+            return Recorded(order.id, order.digest, OrderOnRecord(order.item, lifted))
+    return Recorded(order.id, order.digest, OrderOnRecord(order.item))
 
 
 def recorded_determination(
@@ -71,10 +174,8 @@ def as_line(situation: Situation) -> str:
             "model": situation.model.model_dump(mode="json"),
             "action": situation.question.action,
             "at": write_instant(situation.at),
-            "evidence": [
-                [(p.id, p.digest, p.item.model_dump(mode="json")) for p in pieces]
-                for pieces in pieces_of(situation.evidence)
-            ],
+            "others": models_of(situation.evidence),
+            "evidence": list(pieces_of(situation.evidence)),
         }
     )
 
@@ -86,6 +187,7 @@ class Store:
     policies: tuple[tuple[int, bytes], ...]
     """With the size of the ledger from which each was known."""
     model: bytes
+    others: tuple[bytes, ...]
     evidence: dict[str, bytes]
     determinations: dict[str, bytes]
 
@@ -103,11 +205,8 @@ def stored(situation: Situation, *determinations: bytes) -> Store:
     return Store(
         tuple(policies),
         canonical_json(situation.model.model_dump(mode="json")),
-        {
-            piece.id: canonical_json(piece.item.model_dump(mode="json"))
-            for pieces in pieces_of(situation.evidence)
-            for piece in pieces
-        },
+        tuple(map(canonical_json, models_of(situation.evidence))),
+        {id: canonical_json(body) for id, _, body in pieces_of(situation.evidence)},
         {json.loads(document)["id"]: document for document in determinations},
     )
 
@@ -123,22 +222,10 @@ def replayed(document: bytes, store: Store) -> bytes:
     in_force = in_force_at(timeline(Activated(v, policy_digest(v), v.effective) for v in known), at)
     model: ModelVersion = parse(A_MODEL, decode_json(store.model), TEXT)
     pieces = [
-        Recorded(
-            named["id"],
-            named["digest"],
-            parse(
-                KINDS[("asm", "sfg", "sgn").index(named["id"][:3])],
-                decode_json(store.evidence[named["id"]]),
-                TEXT,
-            ),
-        )
+        (named["id"], named["digest"], _mapping(store.evidence[named["id"]]))
         for named in provenance["evidence"]
     ]
-    assessments, safeguards, sign_offs = (
-        tuple(piece for piece in pieces if piece.id.startswith(prefix))
-        for prefix in ("asm", "sfg", "sgn")
-    )
-    evidence = Evidence(assessments, safeguards, sign_offs)
+    evidence = evidence_of(pieces, said["model"], list(map(_mapping, store.others)))
     question = Question(said["model"], said["action"], provenance["policy"]["name"], at)
     changed = said["changed"]
     return determination_document(
@@ -160,3 +247,9 @@ def replayed(document: bytes, store: Store) -> bytes:
         ),
         previous=None if changed is None else store.determinations[changed["since"]],
     )
+
+
+def _mapping(text: bytes) -> Body:
+    body = decode_json(text)
+    assert isinstance(body, dict), "every recorded document is a mapping"
+    return body

@@ -1,4 +1,5 @@
-"""Random valid policy versions, evidence on a model, and questions: what the laws are tested on.
+"""Random valid policy versions, evidence on a model and on those that it leans on, and questions:
+what the laws are tested on.
 
 Times lie on a coarse grid, so that ties, boundaries and starts that are still to come are frequent.
 Most of the evidence permits, so that the gate is often open: a law that says "never more
@@ -17,14 +18,23 @@ from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from app.assessment.assessment import Assessment, ModelVersion, Result
-from app.assessment.evidence import Evidence, Recorded
+from app.assessment.assessment import Assessment, Finding, ModelVersion, Result
+from app.assessment.evidence import Evidence, OtherModel, Recorded
+from app.assessment.exceptions import (
+    INTERIM_MEASURES,
+    Approved,
+    ExceptionOnRecord,
+    GivenApproval,
+    RequestedException,
+)
+from app.assessment.orders import Lifted, Lifting, Order, OrderOnRecord
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 from app.canonical import canonical_json, digest
 from app.determination.decide import Question, decide
 from app.determination.record import Determination
 from app.parsing import parse
+from app.policy.conditions import BoundedBy, CarriedOver, walk
 from app.policy.language import policy_digest, read_policy
 from app.policy.lint import lint
 from app.policy.timeline import PolicyInForce
@@ -41,6 +51,9 @@ LAST = 12
 """The last step of the grid at which evidence may begin."""
 
 MODEL = "m@1"
+OTHERS = ("big@1", "old@1")
+"""The model versions that findings may lean on, also those on one another."""
+
 POLICY = "p"
 ROLES = ("ceo", "rso", "board")
 ACTIONS = ("train", "deploy")
@@ -61,6 +74,10 @@ A_MODEL = TypeAdapter(ModelVersion)
 AN_ASSESSMENT = TypeAdapter(Assessment)
 A_REPORT = TypeAdapter(SafeguardReport)
 A_SIGN_OFF = TypeAdapter(SignOff)
+AN_EXCEPTION = TypeAdapter(RequestedException)
+AN_APPROVAL = TypeAdapter(GivenApproval)
+AN_ORDER = TypeAdapter(Order)
+A_LIFTING = TypeAdapter(Lifting)
 
 
 def instant(step: float) -> datetime:
@@ -139,6 +156,8 @@ def _line(draw: Draw) -> Json:
 
 def _fact(draw: Draw) -> Json:
     fact = {"fact": "training_compute_flop", one_of(draw, ("at_least", "below")): "1e25"}
+    if not likely(draw, 3):
+        fact = {"fact": "revenue", one_of(draw, ("above", "at_most", "at_least", "below")): "5"}
     return {"not": fact} if not likely(draw, 3) else fact
 
 
@@ -148,10 +167,14 @@ def _permits(
     weaker: Sequence[str],
     due: bool,
     *,
+    leaning: bool = False,
     on_threshold: bool = False,
 ) -> Json:
-    """A leaf that permits; *on_threshold*: one that is evidence on the threshold."""
+    """A leaf that permits; *on_threshold*: one that is evidence on the threshold; *leaning*: also
+    one that leans on another model.
+    """
     kinds = ["finding"] * 3 + ["threshold"] * bool(weaker)
+    kinds += ["leans"] * 3 * leaning
     kinds += ["line"] * 8 * any("rule_out" in line for line in lines.values())
     if not on_threshold:
         kinds += ["assessment", "sign_off", "fact"] + ["reassessment"] * due * 2
@@ -172,18 +195,36 @@ def _permits(
             return leaf if likely(draw, 2) else leaf | {"max_age": one_of(draw, _DURATIONS)}
         case "threshold":
             return {"threshold_ruled_out": one_of(draw, weaker)}
+        case "leans":
+            return _leans(draw)
         case "reassessment":
             return {"reassessment": "not-due"}
         case _:
             return _fact(draw)
 
 
-def _ruled_out(draw: Draw, lines: Mapping[str, Json], weaker: Sequence[str], due: bool) -> Json:
+def _leans(draw: Draw) -> Json:
+    """A leaf that leans on another model."""
+    by: Json = {"by": _some(draw, ROLES, least=1)}
+    if not likely(draw, 4):
+        by["in_assessment"] = "comprehensive"
+    if not likely(draw, 3):
+        by["max_age"] = one_of(draw, _DURATIONS)
+    return {one_of(draw, ("bounded_by", "carried_over")): by}
+
+
+def _ruled_out(
+    draw: Draw, lines: Mapping[str, Json], weaker: Sequence[str], due: bool, leaning: bool
+) -> Json:
     """A tree that permits, and that cannot hold without evidence on the threshold."""
-    on_it = partial(_permits, draw, lines, weaker, due, on_threshold=True)
+    permits = partial(_permits, draw, lines, weaker, due, leaning=leaning)
+    on_it = partial(permits, on_threshold=True)
+    if leaning and likely(draw, 4):
+        # What bears must be ruled out by something else in the end.
+        return {"any": [_leans(draw), on_it(), *([_leans(draw)] if likely(draw, 2) else [])]}
     if one_of(draw, (True, False)):
         return _tree(draw, on_it)
-    return {"all": [on_it(), _tree(draw, partial(_permits, draw, lines, weaker, due), 1)]}
+    return {"all": [on_it(), _tree(draw, permits, 1)]}
 
 
 def _counts_against(draw: Draw, lines: Mapping[str, Json], of_threshold: bool) -> Json:
@@ -238,7 +279,40 @@ def _standard(draw: Draw, position: int, levels: Sequence[str]) -> Json:
         standard["review"] = one_of(draw, _DURATIONS)
     if subsumed := _some(draw, STANDARDS[:position]):
         standard["subsumes"] = subsumed
+    if one_of(draw, (True, False)):
+        by = {"approved_by": _some(draw, ROLES[:2], least=1)}
+        standard["interim_measures"] = {"statement": "s", "clause": "c"} | by
+        if not likely(draw, 3):
+            standard["interim_measures"]["at_most"] = one_of(draw, _DURATIONS)
     return standard
+
+
+def _effects(draw: Draw, standards: Sequence[str], levels: Sequence[str]) -> Json:
+    """What a threshold does while it binds, beside the standards that it requires."""
+    effects: Json = {}
+    said = {"statement": "s", "clause": "c"}
+    if levels and not likely(draw, 3):
+        effects["level"] = one_of(draw, levels)
+    if not likely(draw, 6):
+        effects["prohibits"] = [said | {"actions": one_of(draw, _ALL_ACTIONS)}]
+    if not likely(draw, 4):
+        effects["limits"] = [said | {"id": "x", "actions": one_of(draw, _ALL_ACTIONS)}]
+    if not likely(draw, 4):
+        standard = {"standard": one_of(draw, standards), "before": one_of(draw, _ALL_ACTIONS)}
+        effects["recommends"] = [standard | {"clause": "c"}]
+    return effects
+
+
+def _exception(draw: Draw, standards: Sequence[str]) -> Json:
+    """A permission that the policy itself gives."""
+    exception: Json = {
+        "statement": "s",
+        "clause": "c",
+        "stands_for": _some(draw, standards, least=1),
+        "approved_by": _some(draw, ROLES, least=1),
+        "at_most": one_of(draw, (*_DURATIONS, "P1Y")),
+    }
+    return exception if likely(draw, 3) else exception | {"actions": one_of(draw, _ALL_ACTIONS)}
 
 
 def _requirements(draw: Draw, standards: Sequence[str], least: int) -> list[Json]:
@@ -253,6 +327,7 @@ def policies(draw: Draw) -> PolicyVersion:
     lines = {f"l{i}": _line(draw) for i in range(one_of(draw, (0, 1, 1, 1, 2)))}
     standards = {STANDARDS[i]: _standard(draw, i, levels) for i in range(draw(st.integers(1, 4)))}
     reassess = one_of(draw, (False, True, True))
+    leaning = one_of(draw, (False, True))
     thresholds: Json = {}
     for i in range(draw(st.integers(1, 3))):
         weaker = list(thresholds)
@@ -262,13 +337,13 @@ def policies(draw: Draw) -> PolicyVersion:
             "clause": "c",
             "requires": _requirements(draw, list(standards), 0),
             "reached": _tree(draw, lambda: _counts_against(draw, lines, True), 1),
-            "ruled_out": _ruled_out(draw, lines, weaker, reassess),
+            "ruled_out": _ruled_out(draw, lines, weaker, reassess, leaning),
             "not_ruled_out": {
                 "means": one_of(draw, ("binds", "binds", "does-not-bind")),
                 "clause": "c",
             },
             "evidence": list(lines),
-        }
+        } | _effects(draw, list(standards), levels)
     baseline = _requirements(draw, list(standards), 1) if likely(draw, 3) else []
     required = [one for t in thresholds.values() for one in t["requires"]] + baseline
     preceded = {action for one in required for action in one["before"]}
@@ -281,6 +356,7 @@ def policies(draw: Draw) -> PolicyVersion:
         "effective": "2024-01-01",
         "source": {"title": "t", "version": "1", "sha256": "0" * 64},
         "applies_to": {"developer": ["dev"]},
+        "facts": {"revenue": {"title": "t", "unit": "u"}},
         "confidence": one_of(draw, ("0.95", "0.8")),
         "roles": dict.fromkeys(ROLES, "r"),
         "domains": {
@@ -294,7 +370,11 @@ def policies(draw: Draw) -> PolicyVersion:
             action: {
                 "statement": "s",
                 "clause": "c",
-                "needs": ["required-standards"],
+                "needs": _needs(draw, reassess),
+                "may_reverse": [
+                    {"role": role, "clause": "c"}
+                    for role in (() if likely(draw, 3) else _some(draw, ROLES))
+                ],
                 "sign_offs": [
                     _sign_off(draw, role)
                     for role in _some(draw, ROLES[:2], least=int(action not in preceded))
@@ -305,14 +385,26 @@ def policies(draw: Draw) -> PolicyVersion:
     }
     if levels:
         document["levels"] = levels
+    if not likely(draw, 4):
+        document["applies_to"]["when"] = _fact(draw)
+    if one_of(draw, (True, False)):
+        document["exceptions"] = {"others": _exception(draw, list(standards))}
     if baseline:
         document["baseline"] = {"clause": "c", "requires": baseline}
+    if levels and not likely(draw, 4):
+        level = {"clause": "c", "level": one_of(draw, levels)}
+        document["baseline"] = document.get("baseline", {}) | level
     if reassess:
         when = _tree(draw, lambda: _counts_against(draw, lines, False))
         document["reassess"] = {"clause": "c", "when": when}
     version = parse(VERSION, document, TEXT)
     assume(not lint(version))
     return version
+
+
+def _needs(draw: Draw, reassess: bool) -> list[str]:
+    not_due = reassess and not likely(draw, 3)
+    return ["required-standards", *(["reassessment-not-due"] if not_due else ())]
 
 
 def _sign_off(draw: Draw, role: str) -> Json:
@@ -345,6 +437,8 @@ _OUTCOMES = (
     "carried-over",
     "bounded-by",
 )
+_LEANING = ("bounded-by", "carried-over", "bounded-by", "carried-over", *_OUTCOMES[-2:], None)
+_BEARING = ("ruled-out", "ruled-out", "ruled-out", "ruled-out", "reached", *_OUTCOMES[-2:])
 
 
 def _step(draw: Draw) -> int:
@@ -389,6 +483,15 @@ def _roles(version: PolicyVersion) -> tuple[str, ...]:
     return tuple(version.roles)[:3]
 
 
+def leans(version: PolicyVersion) -> bool:
+    """Whether the version gives findings that lean on other models any use."""
+    return any(
+        isinstance(leaf, BoundedBy | CarriedOver)
+        for threshold in version.thresholds.values()
+        for _, leaf in walk(threshold.ruled_out)
+    )
+
+
 def _finding(draw: Draw, version: PolicyVersion, threshold: str, outcome: str) -> Json:
     roles = _roles(version)
     by = list(roles) if likely(draw, 4) else _some(draw, roles, least=1)
@@ -399,17 +502,25 @@ def _finding(draw: Draw, version: PolicyVersion, threshold: str, outcome: str) -
         "by": by,
         "reason": "r",
     }
-    return finding | ({"bounded_by": "big@1"} if outcome == "bounded-by" else {})
+    if outcome == "bounded-by":
+        finding["bounded_by"] = one_of(draw, OTHERS)
+    elif outcome == "carried-over" and likely(draw, 4):
+        finding["carried_over_from"] = one_of(draw, OTHERS)
+    return finding
 
 
-def _assessment(draw: Draw, version: PolicyVersion) -> Json:
+def _assessment(draw: Draw, version: PolicyVersion, model: str = MODEL) -> Json:
     assessment: Json = {
-        "model": MODEL,
+        "model": model,
         "kind": "comprehensive" if likely(draw, 4) else "quick",
         "conducted_at": _time(_step(draw)),
         "assessor": "a",
     }
-    outcomes = [(name, one_of(draw, _OUTCOMES)) for name in version.thresholds]
+    choices = _OUTCOMES
+    if leans(version):
+        # Where it matters, one model leans and the other bears.
+        choices = one_of(draw, (_LEANING, _OUTCOMES) if model == MODEL else (_BEARING, _OUTCOMES))
+    outcomes = [(name, one_of(draw, choices)) for name in version.thresholds]
     assessment["findings"] = [
         _finding(draw, version, name, outcome) for name, outcome in outcomes if outcome is not None
     ]
@@ -488,11 +599,14 @@ def _signed(
     return parse(A_SIGN_OFF, body, JSON)
 
 
-def recorded(prefix: str, items: Sequence[Any]) -> tuple[Recorded[Any], ...]:
-    """Each item with an id and the digest of its bytes, as storage would give them."""
+def recorded(prefix: str, items: Sequence[Any], origin: int = 0) -> tuple[Recorded[Any], ...]:
+    """Each item with an id and the digest of its bytes, as storage would give them.
+
+    `origin` tells the evidence on one model from that on another.
+    """
     return tuple(
         Recorded(
-            f"{prefix}_{i:032x}",
+            f"{prefix}_{(origin << 64) + i:032x}",
             digest(canonical_json({"i": i, **item.model_dump(mode="json")})),
             item,
         )
@@ -507,49 +621,178 @@ def evidence_under(draw: Draw, version: PolicyVersion) -> Evidence:
     reports = [
         report(version, name, None, draw(st.integers(0, 4)), lasts=one_of(draw, (None, None, 6)))
         for name in version.standards
-        if likely(draw, 6)
+        if likely(draw, 4)
     ]
     reports += [_report(draw, version) for _ in range(draw(st.integers(0, 3)))]
     sign_offs = [
         _signed(draw, version, action, needed.role, "approved", draw(st.integers(0, 4)))
         for action in version.actions
         for needed in version.actions[action].sign_offs
-        if likely(draw, 6)
+        if likely(draw, 12)
     ]
-    sign_offs += [
-        _signed(
-            draw,
-            version,
-            one_of(draw, list(version.actions)),
-            one_of(draw, _roles(version)),
-            one_of(draw, ("approved", "reassess", "consulted")),
-            _step(draw),
-        )
-        for _ in range(draw(st.integers(0, 2)))
-    ]
+    sign_offs += [_any_sign_off(draw, version) for _ in range(draw(st.integers(0, 2)))]
+    orders = [_order(draw, version, i) for i in range(one_of(draw, (0, 0, 0, 1, 1, 2)))]
     return Evidence(
         recorded("asm", [parse(AN_ASSESSMENT, body, JSON) for body in bodies]),
         recorded("sfg", reports),
         recorded("sgn", sign_offs),
+        tuple(_exceptions(draw, version)),
+        tuple(orders),
+        {
+            model: _other(draw, version, model, origin)
+            for origin, model in enumerate(OTHERS, start=1)
+            if likely(draw, 6)
+        },
     )
+
+
+def _any_sign_off(draw: Draw, version: PolicyVersion) -> SignOff:
+    action, role = one_of(draw, list(version.actions)), one_of(draw, _roles(version))
+    verb = one_of(draw, ("reversed", "reassess", "approved", "reversed", "consulted"))
+    return _signed(draw, version, action, role, verb, _step(draw))
+
+
+def _other(draw: Draw, version: PolicyVersion, model: str, origin: int) -> OtherModel:
+    """What is known of another model: much less than of the one that is asked about."""
+    bodies = [_assessment(draw, version, model) for _ in range(one_of(draw, (1, 1, 0, 2)))]
+    signed = [_any_sign_off(draw, version) for _ in range(one_of(draw, (0, 0, 0, 1)))]
+    developer = (version.applies_to.developer or ("dev",))[0]
+    return OtherModel(
+        parse(A_MODEL, {"model": model, "developer": developer} | _facts(draw, version), JSON),
+        Evidence(
+            recorded("asm", [parse(AN_ASSESSMENT, body, JSON) for body in bodies], origin),
+            sign_offs=recorded(
+                "sgn", [one.model_copy(update={"model": model}) for one in signed], origin
+            ),
+        ),
+    )
+
+
+def _facts(draw: Draw, version: PolicyVersion) -> Json:
+    facts = {
+        name: Decimal(value)
+        for name in version.facts or ()
+        if (value := one_of(draw, (None, 1, 5, 10))) is not None
+    }
+    flop = one_of(draw, (None, Decimal(10) ** 24, Decimal(10) ** 25))
+    return {"training_compute_flop": flop, "facts": facts}
+
+
+def _exceptions(draw: Draw, version: PolicyVersion) -> Iterator[Recorded[ExceptionOnRecord]]:
+    """Exceptions that the version permits, most of them approved as it says."""
+    permitted = [
+        (INTERIM_MEASURES, name, standard.interim_measures.approved_by)
+        for name, standard in version.standards.items()
+        if standard.interim_measures is not None
+    ]
+    permitted += [
+        (name, standard, exception.approved_by)
+        for name, exception in (version.exceptions or {}).items()
+        for standard in exception.stands_for
+    ]
+    if not permitted:
+        return
+    for i in range(one_of(draw, (2, 1, 3, 4, 0))):
+        yield _on_record(draw, version, i, *one_of(draw, permitted))
+
+
+def _on_record(
+    draw: Draw,
+    version: PolicyVersion,
+    position: int,
+    exception: str,
+    standard: str,
+    roles: Sequence[str],
+) -> Recorded[ExceptionOnRecord]:
+    begins = draw(st.integers(0, 6))
+    request = parse(
+        AN_EXCEPTION,
+        {
+            "model": MODEL,
+            "policy": _policy_name(draw, version),
+            "action": one_of(draw, list(version.actions)),
+            "exception": exception if likely(draw, 12) else "unheard-of",
+            "standard": standard,
+            "measures": "m",
+            "reason": "r",
+            "valid_from": _time(begins),
+            "valid_until": _time(begins + one_of(draw, (20, 20, 6, 2))),
+            "requested_by": "key_0",
+        },
+        JSON,
+    )
+    approving = [*roles, *roles[:1]] if len(roles) == 1 or likely(draw, 3) else list(roles)
+    if not likely(draw, 12):
+        approving = list(_some(draw, _roles(version)))
+    id = f"exc_{position:032x}"
+    approvals = []
+    for i, role in enumerate(approving):
+        body = {
+            "role": role,
+            "reason": "r",
+            "exception": id,
+            # Who asked, and who approved before, count for nothing more.
+            "by": f"key_{i + 1 if likely(draw, 12) else one_of(draw, (0, 1))}",
+            "given_at": _time(draw(st.integers(0, 6))),
+        }
+        approval = parse(AN_APPROVAL, body, JSON)
+        bytes_ = canonical_json(approval.model_dump(mode="json"))
+        approvals.append(Approved(f"exa_{(position << 64) + i:032x}", digest(bytes_), approval))
+    on_record = ExceptionOnRecord(request, tuple(approvals))
+    return Recorded(id, digest(canonical_json(request.model_dump(mode="json"))), on_record)
+
+
+def _order(draw: Draw, version: PolicyVersion, position: int) -> Recorded[OrderOnRecord]:
+    effect = one_of(draw, ("limit", "require", "stop"))
+    body: Json = {
+        "model": MODEL,
+        "issuer": "i",
+        "issued_by": one_of(draw, ("government", "company", "customer", "other")),
+        "effect": effect,
+        "actions": one_of(draw, (None, *([action] for action in version.actions))),
+        "statement": "s",
+        "begins_at": _time(draw(st.integers(0, 2 * LAST))),
+    }
+    if effect == "require":
+        named = _some(draw, list(version.standards)[:3], least=1)
+        body["standards"] = named if likely(draw, 8) else [*named, "unheard-of"]
+        body["policy"] = _policy_name(draw, version)
+    lifted = None
+    if not likely(draw, 3):
+        lifted = lifting(position, draw(st.integers(0, 2 * LAST)))
+    return order_on_record(position, body, lifted)
+
+
+def lifting(position: int, at: int) -> Lifted:
+    """The lifting of that order at that step."""
+    said = parse(A_LIFTING, {"reason": "r", "lifted_at": _time(at)}, JSON)
+    bytes_ = canonical_json(said.model_dump(mode="json"))
+    return Lifted(f"lft_{position:032x}", digest(bytes_), said)
+
+
+def order_on_record(
+    position: int, body: Json, lifted: Lifted | None = None
+) -> Recorded[OrderOnRecord]:
+    """The order with that body, as storage would give it."""
+    order = parse(AN_ORDER, body, JSON)
+    on_record = OrderOnRecord(order, lifted)
+    bytes_ = canonical_json(order.model_dump(mode="json"))
+    return Recorded(f"ord_{position:032x}", digest(bytes_), on_record)
 
 
 @st.composite
 def situations(draw: Draw) -> Situation:
     """A policy in force, a model with evidence on it, and a question."""
-    version = draw(policies()) if likely(draw, 10) else one_of(draw, shipped())
+    version = draw(policies()) if likely(draw, 40) else one_of(draw, shipped())
     evidence = draw(evidence_under(version))
     at = instant(draw(st.integers(6, 2 * LAST)) / 2)
-    flop = one_of(draw, (None, Decimal(10) ** 24, Decimal(10) ** 25))
     developer = (version.applies_to.developer or ("dev",))[0]
     until = one_of(draw, (None, None, None, instant(LAST), instant(LAST + 6)))
     if until is not None and until <= at:
         until = None
     return Situation(
         PolicyInForce(version, policy_digest(version), version.effective, until),
-        parse(
-            A_MODEL, {"model": MODEL, "developer": developer, "training_compute_flop": flop}, JSON
-        ),
+        parse(A_MODEL, {"model": MODEL, "developer": developer} | _facts(draw, version), JSON),
         evidence,
         Question(MODEL, one_of(draw, list(version.actions)), version.policy, at),
     )
@@ -582,20 +825,79 @@ def with_item(pieces: Sequence[Recorded[T]], position: int, item: T) -> tuple[Re
     return (*pieces[:position], changed, *pieces[position + 1 :])
 
 
+def parts(evidence: Evidence) -> Iterator[tuple[Evidence, Callable[[Evidence], Evidence]]]:
+    """The evidence on each model, with how to put other evidence in its place."""
+    yield evidence, lambda own: own
+    for model, other in evidence.others.items():
+        yield other.evidence, partial(_with_other, evidence, model)
+
+
+def _with_other(evidence: Evidence, model: str, known: Evidence) -> Evidence:
+    other = OtherModel(evidence.others[model].model, known)
+    return replace(evidence, others={**evidence.others, model: other})
+
+
+def permits(situation: Situation, finding: Finding) -> bool:
+    """Whether the finding can only permit: a ruling out, or one that leans on another model, unless
+    what is carried over from there is that the threshold is reached.
+    """
+    if finding.outcome in (Outcome.RULED_OUT, Outcome.BOUNDED_BY):
+        return True
+    if finding.outcome is not Outcome.CARRIED_OVER:
+        return False
+    other = situation.evidence.others.get(finding.carried_over_from or "")
+    if other is None or finding.threshold not in situation.version.thresholds:
+        return True
+    asked = replace(situation.question, model=other.model.model)
+    known = replace(other.evidence, others=situation.evidence.others)
+    answer = decide(asked, situation.policy, other.model, known)
+    return all(one.status != "reached" for one in answer.thresholds if one.id == finding.threshold)
+
+
 def less_by_one_that_permits(situation: Situation) -> Iterator[tuple[str, Evidence]]:
     """The evidence without each of its pieces, or parts of one, that can only permit."""
-    evidence, version = situation.evidence, situation.version
+    evidence = situation.evidence
+    for own, put in parts(evidence):
+        for what, less in _less_of(situation, own):
+            yield what, put(less)
+    for i, exception in enumerate(evidence.exceptions):
+        less = replace(evidence, exceptions=without(evidence.exceptions, i))
+        yield f"without {exception}", less
+        request, approvals = exception.item.request, exception.item.approvals
+        for j, approval in enumerate(approvals):
+            item = ExceptionOnRecord(request, without(approvals, j))
+            pieces = with_item(evidence.exceptions, i, item)
+            yield f"without {approval}", replace(evidence, exceptions=pieces)
+    for i, order in enumerate(evidence.orders):
+        if order.item.lifted is not None:
+            pieces_ = with_item(evidence.orders, i, OrderOnRecord(order.item.order))
+            yield f"without {order.item.lifted}", replace(evidence, orders=pieces_)
+    for model in evidence.others:
+        left = {name: other for name, other in evidence.others.items() if name != model}
+        if all(permits(situation, f) for f in leaning_on(evidence, model)):
+            yield f"without {model}", replace(evidence, others=left)
+
+
+def leaning_on(evidence: Evidence, model: str) -> Iterator[Finding]:
+    """The findings, on whichever model, that lean on that one."""
+    for own, _ in parts(evidence):
+        for assessed in own.assessments:
+            yield from (f for f in assessed.item.findings if f.other_model == model)
+
+
+def _less_of(situation: Situation, evidence: Evidence) -> Iterator[tuple[str, Evidence]]:
+    version = situation.version
     for i, report_ in enumerate(evidence.safeguards):
         if report_.item.met:
             less = replace(evidence, safeguards=without(evidence.safeguards, i))
             yield f"without {report_}", less
     for i, signed in enumerate(evidence.sign_offs):
-        if signed.item.verb is not Verb.REASSESS:
+        if signed.item.verb not in (Verb.REASSESS, Verb.REVERSED):
             yield f"without {signed}", replace(evidence, sign_offs=without(evidence.sign_offs, i))
     for i, assessed in enumerate(evidence.assessments):
         item = assessed.item
         permits_only = (
-            all(f.outcome is Outcome.RULED_OUT for f in item.findings)
+            all(permits(situation, f) for f in item.findings)
             and all(surely_ruled_out(version, r) for r in item.results)
             and item.effective_compute_ratio is None
         )
@@ -603,7 +905,7 @@ def less_by_one_that_permits(situation: Situation) -> Iterator[tuple[str, Eviden
             less = replace(evidence, assessments=without(evidence.assessments, i))
             yield f"without {assessed}", less
         for j, finding in enumerate(item.findings):
-            if finding.outcome is Outcome.RULED_OUT:
+            if permits(situation, finding):
                 left = item.model_copy(update={"findings": without(item.findings, j)})
                 pieces = with_item(evidence.assessments, i, left)
                 yield f"without {finding} of {assessed.id}", replace(evidence, assessments=pieces)
@@ -615,15 +917,37 @@ def less_by_one_that_permits(situation: Situation) -> Iterator[tuple[str, Eviden
 
 
 def begun_in(evidence: Evidence, after: datetime, until: datetime) -> Evidence:
-    """The evidence without what begins after *after* and by *until*."""
+    """The evidence without what begins after *after* and by *until*, on every model."""
 
     def stays(begins: datetime | None) -> bool:
         return begins is None or not after < begins <= until
+
+    def approved(exception: ExceptionOnRecord) -> ExceptionOnRecord:
+        approvals = tuple(a for a in exception.approvals if stays(a.item.given_at))
+        return ExceptionOnRecord(exception.request, approvals)
+
+    def lifted(order: OrderOnRecord) -> OrderOnRecord:
+        stands = order.lifted is not None and not stays(order.lifted.item.lifted_at)
+        return OrderOnRecord(order.order) if stands else order
 
     return Evidence(
         tuple(p for p in evidence.assessments if stays(p.item.conducted_at)),
         tuple(p for p in evidence.safeguards if stays(p.item.valid_from)),
         tuple(p for p in evidence.sign_offs if stays(p.item.given_at)),
+        tuple(
+            replace(p, item=approved(p.item))
+            for p in evidence.exceptions
+            if stays(p.item.request.valid_from)
+        ),
+        tuple(
+            replace(p, item=lifted(p.item))
+            for p in evidence.orders
+            if stays(p.item.order.begins_at)
+        ),
+        {
+            model: OtherModel(other.model, begun_in(other.evidence, after, until))
+            for model, other in evidence.others.items()
+        },
     )
 
 
@@ -648,11 +972,14 @@ def less_strict(version: PolicyVersion, one: Determination, other: Determination
         if _STATUS[mine.status] < _STATUS[answer.status] or mine.binds < answer.binds:
             found.append(f"{answer.id} {mine.status}, not {answer.status}")
     for standard in other.standards:
+        if not standard.required:
+            continue
         # A standard may be left out only for a stronger one that stands for it.
         standing = [
             mine
             for mine in one.standards
-            if standard.id in stands_for(version, mine.id)
+            if mine.required
+            and standard.id in stands_for(version, mine.id)
             and set(standard.before) <= set(mine.before)
         ]
         if not standing:

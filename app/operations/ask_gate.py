@@ -1,0 +1,265 @@
+"""Ask the gate: the strictest of the determinations under every policy that applies.
+
+A policy applies where a version of it is in force now and its scope does not leave out the model or
+the action. All the determinations and the gate's own answer are recorded in one commit, which rests
+on which policies there are: none can come into force unseen between reading and recording.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import orjson
+
+from app.assessment.assessment import ModelVersion
+from app.canonical import canonical_json
+from app.determination.decide import scope_of, strictest
+from app.errors import DeterminationSuperseded, Unavailable
+from app.ledger.entry import Kind
+from app.operations.context import ATTEMPTS, Context, new_id
+from app.operations.determine import (
+    Asked,
+    Decided,
+    decide_on,
+    draft_of,
+    refuse_superseded,
+    refuse_too_much,
+)
+from app.policy.timeline import PolicyInForce, in_force_at
+from app.policy.version import PolicyVersion
+from app.storage.ledger import Appended, Draft, GateRow, Recorded, Stale
+from app.storage.store import POLICIES_STREAM, Snapshot
+from app.vocabulary import Decision, Document, Instant, ModelRef, Slug, Truth, read_instant
+
+
+class AskedGate(Document):
+    """May this action go ahead on this model version, under every policy that applies?"""
+
+    model: ModelRef
+    action: Slug
+
+
+class PolicyAnswered(Document):
+    """A policy that applies, its version in force, and what its determination says."""
+
+    policy: str
+    version: str
+    decision: Literal["allow", "allow_with_conditions", "deny"]
+    determination: str
+
+
+class OutOfScope(Document):
+    """A policy of which a version is in force that does not speak of this, and why."""
+
+    policy: str
+    version: str
+    why: str
+
+
+class GateReason(Document):
+    """Why the gate is closed: a blocking reason of one of the determinations, or the gate's own."""
+
+    code: str
+    policy: str | None
+    determination: str | None
+    message: str
+
+
+class Gate(Document):
+    """The strictest of the determinations under every policy that applies.
+
+    `allowed` is what to act on: whether the decision is `allow`, or also `allow_with_conditions`
+    where `accepts_conditions` says that the caller keeps them.
+    """
+
+    id: str
+    model: str
+    action: str
+    allowed: bool
+    accepts_conditions: bool
+    decision: Literal["allow", "allow_with_conditions", "deny"]
+    determinations: tuple[str, ...]
+    policies: tuple[PolicyAnswered, ...]
+    out_of_scope: tuple[OutOfScope, ...]
+    reasons: tuple[GateReason, ...]
+    valid_until: Instant | None
+    """The first instant at which time alone could make any of this stricter; `null`: none known."""
+    at: Instant
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was read of every policy of which a version was ever activated."""
+
+    stream: int
+    snapshots: tuple[tuple[str, Snapshot], ...]
+
+    def rests_on(self) -> dict[str, int]:
+        """The oldest version at which each stream was read."""
+        oldest = {POLICIES_STREAM: self.stream}
+        for _, snapshot in self.snapshots:
+            for stream, version in snapshot.streams.items():
+                oldest[stream] = min(version, oldest.get(stream, version))
+        return oldest
+
+
+async def ask_gate(
+    context: Context, asked: AskedGate, *, accepts_conditions: bool = False
+) -> Appended:
+    """Decide under every policy that applies, and record all determinations with the gate, the last
+    of the records, in one durable commit.
+
+    Where no policy applies it is closed. Raises `InvalidDocument` where the answers would name too
+    much evidence for one commit, `DeterminationSuperseded` where the idempotency
+    key's recorded answer no longer answers, `Unavailable` where it cannot be recorded now.
+    """
+    moving: frozenset[str] = frozenset()
+    for _ in range(1 + ATTEMPTS):
+        # Once it had to be decided anew, new evidence waits until it is.
+        async with context.store.gates.held(moving):
+            try:
+                appended = await _decide_and_record(context, asked, accepts_conditions)
+            except Stale as stale:
+                moving |= stale.moved
+                context.store.forget(stale.moved)
+                continue
+        if appended.replayed:
+            await _refuse_superseded(context, appended)
+        return appended
+    raise Unavailable("contention", "the evidence is moving; ask again")
+
+
+async def _decide_and_record(
+    context: Context, asked: AskedGate, accepts_conditions: bool
+) -> Appended:
+    names, stream = await context.store.activated_policies()
+    snapshots = [(n, await context.store.snapshot(asked.model, n, None)) for n in names]
+    read = _Read(stream, tuple(snapshots))
+    decided, left_out = [], []
+    for name, snapshot in read.snapshots:
+        policy = in_force_at(snapshot.timeline, context.now)
+        if policy is None:
+            continue
+        if _is_left_out(policy.version, snapshot.model, asked.action):
+            left_out.append(_out_of_scope(policy, snapshot.model, asked.action))
+            continue
+        question = Asked(model=asked.model, action=asked.action, policy=name)
+        decided.append(decide_on(context, question, snapshot))
+        await asyncio.sleep(0)
+    refuse_too_much(decided)
+    drafts = [draft_of(context, one) for one in decided]
+    gate = _gate(context, asked, read, decided, drafts, left_out, accepts_conditions)
+    document = canonical_json(gate.model_dump(mode="json"))
+    row = GateRow(gate.id, gate.model, gate.action, gate.decision, context.now, gate.valid_until)
+    return await context.store.ledger.append(
+        [*drafts, Draft(Kind.GATE, gate.id, row, lambda _: document)],
+        actor=context.actor,
+        rests_on=read.rests_on(),
+        touches=(),
+        key=context.key,
+    )
+
+
+def _gate(
+    context: Context,
+    asked: AskedGate,
+    read: _Read,
+    decided: Sequence[Decided],
+    drafts: Sequence[Draft],
+    left_out: Sequence[OutOfScope],
+    accepts_conditions: bool,
+) -> Gate:
+    decision = strictest(one.determination for one in decided)
+    passes = decision is Decision.ALLOW or (
+        accepts_conditions and decision is Decision.ALLOW_WITH_CONDITIONS
+    )
+    answered = []
+    for one, draft in zip(decided, drafts, strict=True):
+        assert one.policy is not None, "only versions in force are asked"
+        answered.append(
+            PolicyAnswered(
+                policy=one.asked.policy,
+                version=one.policy.version.version,
+                decision=one.determination.decision,
+                determination=draft.subject,
+            )
+        )
+    return Gate(
+        id=new_id("gat"),
+        model=asked.model,
+        action=asked.action,
+        allowed=passes,
+        accepts_conditions=accepts_conditions,
+        decision=decision.value,
+        determinations=tuple(draft.subject for draft in drafts),
+        policies=tuple(answered),
+        out_of_scope=tuple(left_out),
+        reasons=tuple(_reasons(decided, drafts)),
+        valid_until=_valid_until(context.now, read, decided),
+        at=context.now,
+        actor=context.actor,
+    )
+
+
+def _reasons(decided: Sequence[Decided], drafts: Sequence[Draft]) -> Iterable[GateReason]:
+    if not decided:
+        message = "no policy in force applies to this action on this model version"
+        yield GateReason(
+            code="policy.none_applies", policy=None, determination=None, message=message
+        )
+    for one, draft in zip(decided, drafts, strict=True):
+        for reason in one.determination.reasons:
+            if reason.blocks:
+                yield GateReason(
+                    code=reason.code,
+                    policy=one.asked.policy,
+                    determination=draft.subject,
+                    message=reason.message,
+                )
+
+
+def _valid_until(now: datetime, read: _Read, decided: Sequence[Decided]) -> datetime | None:
+    """Until the first determination may change, or another version comes into force: one of a
+    policy that does not apply now may apply.
+    """
+    ends = [one.determination.valid_until for one in decided]
+    begins = (span.since for _, snapshot in read.snapshots for span in snapshot.timeline)
+    ends += [since for since in begins if since > now]
+    return min((end for end in ends if end is not None), default=None)
+
+
+def _is_left_out(version: PolicyVersion, model: ModelVersion | None, action: str) -> bool:
+    """Only a certain NO lets a policy be passed over; of a model that nobody knows nothing is."""
+    return model is not None and scope_of(version, model, action) is Truth.NO
+
+
+def _out_of_scope(policy: PolicyInForce, model: ModelVersion | None, action: str) -> OutOfScope:
+    version, scope = policy.version, policy.version.applies_to
+    assert model is not None, "a policy is left out for what is known of the model"
+    if scope.developer is not None and model.developer not in scope.developer:
+        why = f"it does not speak of models of `{model.developer}`"
+    elif scope.actions is not None and action not in scope.actions:
+        why = f"it does not speak of `{action}`"
+    else:
+        why = "what is known of the model leaves it out"
+    return OutOfScope(policy=version.policy, version=version.version, why=why)
+
+
+async def _refuse_superseded(context: Context, appended: Appended) -> None:
+    """An old allow never comes back unmarked, nor where a policy applies that it did not see."""
+    *determinations, gate = appended.records
+    await refuse_superseded(context, Appended(tuple(determinations), replayed=True))
+    document = orjson.loads(gate.document)
+    if document["valid_until"] and read_instant(document["valid_until"]) <= context.now:
+        raise DeterminationSuperseded(gate.subject, f"it held until {document['valid_until']}")
+    if await _policies_moved(context, gate):
+        moved = "which versions are in force has moved since"
+        raise DeterminationSuperseded(gate.subject, moved)
+
+
+async def _policies_moved(context: Context, gate: Recorded) -> bool:
+    versions = await context.store.streams([POLICIES_STREAM])
+    return versions[POLICIES_STREAM] > gate.position.index
