@@ -45,17 +45,6 @@ class UndecodableDocument(InvalidDocument):
 
 
 @dataclass(eq=False)
-class IncomparablePolicies(Refusal):
-    """Versions of two policies cannot be compared: evidence names the policy that it is for."""
-
-    one: str
-    other: str
-
-    def __str__(self) -> str:
-        return f"`{self.one}` and `{self.other}` are two policies; compare versions of one"
-
-
-@dataclass(eq=False)
 class DocumentTooLarge(Refusal):
     """More bytes than we read of such a document."""
 
@@ -154,7 +143,9 @@ class FourEyes(Refusal):
     role: str
 
     def __str__(self) -> str:
-        return f"this very key approved `{self.name}` as `{self.role}`: somebody else must do so too"
+        return (
+            f"this very key approved `{self.name}` as `{self.role}`: somebody else must do so too"
+        )
 
 
 @dataclass(eq=False)

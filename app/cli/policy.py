@@ -16,7 +16,7 @@ from app.cli import service
 from app.determination.cases import Case, read_cases, run_case
 from app.determination.compare import Compared, compare
 from app.determination.coverage import coverage
-from app.errors import Fault, IncomparablePolicies, InvalidDocument
+from app.errors import Fault, InvalidDocument
 from app.policy.diff import as_text, diff
 from app.policy.language import policy_digest, read_policy
 from app.policy.version import PolicyVersion
@@ -155,10 +155,11 @@ def compare_versions(
 
     Exit code 0 where it never does, 3 where it does, 1 where the search ended before it was sure.
     """
-    try:
-        compared = compare(_read_or_fail(a, _read), _read_or_fail(b, _read))
-    except IncomparablePolicies as refusal:
-        service.fail(str(refusal), service.USAGE)
+    one, other = _read_or_fail(a, _read), _read_or_fail(b, _read)
+    if one.policy != other.policy:
+        message = f"{one.policy} and {other.policy} are two policies: compare versions of one"
+        service.fail(message, service.USAGE)
+    compared = compare(one, other)
     if as_json:
         sys.stdout.write(json.dumps(compared.model_dump(mode="json"), indent=2) + "\n")
     else:

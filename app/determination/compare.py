@@ -35,7 +35,6 @@ from app.determination.moves import (
 )
 from app.determination.reading import Read
 from app.determination.record import Determination
-from app.errors import IncomparablePolicies
 from app.policy.conditions import (
     AssessedWithin,
     BoundedBy,
@@ -91,11 +90,12 @@ def compare(a: PolicyVersion, b: PolicyVersion) -> Compared:
     """Whether *b* ever allows an action where *a* denies it. Actions that *b* lacks it denies.
 
     Versions that differ in words for people alone are not searched: they decide alike.
-    Raises `IncomparablePolicies` for versions of two policies: evidence names the policy that it is
+    Raises `ValueError` for versions of two policies: evidence names the policy that it is
     for, so what one of them says of evidence tells nothing of the other.
     """
     if a.policy != b.policy:
-        raise IncomparablePolicies(a.policy, b.policy)
+        message = f"`{a.policy}` and `{b.policy}` are two policies; compare versions of one"
+        raise ValueError(message)
     if what_decides(a) == what_decides(b):
         same = tuple(ActionCompared(action=one, verdict="never", looked_at=0) for one in b.actions)
         return Compared(policy=a.policy, a=a.version, b=b.version, verdict="never", actions=same)
