@@ -16,6 +16,7 @@ from app.cli import service
 from app.determination.cases import Case, read_cases, run_case
 from app.determination.compare import Compared, compare
 from app.determination.coverage import coverage
+from app.determination.proof import Proof, proof_text, prove, with_table
 from app.errors import Fault, InvalidDocument
 from app.policy.diff import as_text, diff
 from app.policy.language import policy_digest, read_policy
@@ -127,6 +128,83 @@ def run_cases(paths: Files, with_coverage: Coverage = False, as_json: service.Js
     _say(rows, as_json)
     if not rows or any(row["differences"] or not row["cases"] for row in rows):
         raise typer.Exit(service.FAILED)
+
+
+Write = Annotated[
+    bool,
+    typer.Option(
+        "--write",
+        help="Keep each proof beside its document, with what its decision cases see of it.",
+    ),
+]
+
+
+@commands.command("prove")
+def prove_versions(paths: Files, write: Write = False, as_json: service.Json = False) -> None:
+    """Prove that no rule opens a gate on silence, and that more evidence moves each rule only the
+    way it should. Exit code 1 where something does not hold.
+    """
+    proofs: list[Proof] = []
+    for file in _policies(paths):
+        version = _read_or_fail(file, _read)
+        proof = prove(version)
+        if write:
+            stem = file.name.removesuffix(file.suffix)
+            cases_file = file.with_name(f"{stem}.cases.yaml")
+            cases = _read_or_fail(cases_file, _read_cases) if cases_file.exists() else ()
+            if cases and not any(run_case(case, version) for case in cases):
+                proof = with_table(proof, coverage(version, cases))
+            file.with_name(f"{stem}.proof.json").write_bytes(proof_text(proof))
+        proofs.append(proof)
+    if as_json:
+        said = [json.loads(proof_text(proof)) for proof in proofs]
+        sys.stdout.write(json.dumps(said, indent=2) + "\n")
+    else:
+        _say_proofs(proofs)
+    if not proofs or not all(proof.holds for proof in proofs):
+        raise typer.Exit(service.FAILED)
+
+
+def _say_proofs(proofs: list[Proof]) -> None:
+    headings = (
+        "policy",
+        "version",
+        "holds",
+        "conditions",
+        "by structure",
+        "actions",
+        "unreachable",
+    )
+    table = Table(*headings, box=None, pad_edge=False)
+    for proof in proofs:
+        structural = sum(tree.method == "structural" for tree in proof.trees)
+        unreachable = [one.action for one in proof.actions if one.witness is None]
+        table.add_row(
+            proof.policy,
+            proof.version,
+            "yes" if proof.holds else "no",
+            str(len(proof.trees)),
+            str(structural),
+            str(len(proof.actions)),
+            str(len(unreachable)),
+        )
+    Console().print(table)
+    for proof in proofs:
+        name = f"{proof.policy} {proof.version}"
+        for tree in proof.trees:
+            for why in tree.against:
+                service.print_line(f"{name}: does not hold: {why}")
+        for one in proof.actions:
+            if not one.guarded:
+                service.print_line(
+                    f"{name}: does not hold: `{one.action}` is open with no evidence"
+                )
+            elif one.open_by:
+                clauses = "; ".join(one.open_by)
+                service.print_line(f"{name}: `{one.action}` is open with no evidence: {clauses}")
+            if one.witness is None:
+                closed = "; ".join(one.closed_by)
+                service.print_line(f"{name}: nothing opens `{one.action}`: {closed}")
 
 
 @commands.command("diff")

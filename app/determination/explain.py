@@ -915,20 +915,27 @@ def _settling(page: _Page, settling: Settling) -> None:
     word, _ = _DECISIONS[settling.decision]
     if settling.clears:
         page.item(f"More permissive than {word.lower()}, if:")
-        page.items((_moves(page, one) for one in settling.clears), 1)
+        page.items(_ways(page, settling.clears), 1)
     elif settling.decision != "allow":
         page.item("Nothing that can be recorded was found to make it more permissive.")
     if settling.blocks:
         page.item(f"Stricter than {word.lower()}, if:")
-        page.items((_moves(page, one) for one in settling.blocks), 1)
+        page.items(_ways(page, settling.blocks), 1)
     elif settling.decision != "deny":
         page.item("Nothing that can be recorded was found to make it stricter.")
     if not settling.complete:
         page.paragraph("There may be further ways: the search ended before it had seen all.")
 
 
-def _moves(page: _Page, moves: Sequence[Move]) -> str:
-    return _sentence("; and ".join(page.said(move.message) for move in moves))
+_SHOWN: Final = 6
+"""How many ways to change an answer a page shows: the shortest."""
+
+
+def _ways(page: _Page, ways: Sequence[Sequence[Move]]) -> Iterator[str]:
+    for moves in ways[:_SHOWN]:
+        yield _sentence("; and ".join(page.said(move.message) for move in moves))
+    if len(ways) > _SHOWN:
+        yield f"Further ways that are not shown here: {len(ways) - _SHOWN}."
 
 
 def _how_to_check(page: _Page, case: _Case) -> None:

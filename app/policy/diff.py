@@ -109,7 +109,12 @@ def diff(older: PolicyVersion, newer: PolicyVersion) -> Diff:
         threshold["ruled_out"] = _with_names(threshold["ruled_out"], pairs.renamed())
     levels = was.get("levels") if was.get("levels") == now.get("levels") else None
     both = _Both(
-        was, now, pairs, levels or (), closed="actions" not in was["applies_to"] | now["applies_to"]
+        was=was,
+        now=now,
+        written=newer.model_dump(mode="json", by_alias=True, exclude_unset=True),
+        pairs=pairs,
+        levels=levels or (),
+        closed="actions" not in was["applies_to"] | now["applies_to"],
     )
     root = _At(both, "version", f"{newer.policy} {newer.version}", (), ())
     changes = tuple(_object(root, was, now))
@@ -142,16 +147,16 @@ def as_text(found: Diff) -> str:
         f"{counts.neither} neither, {counts.unknown} unknown"
     )
     lines.append("")
-    words = [one for one in found.changes if (one.kind, one.effect) == ("reworded", "neither")]
+    words: list[str] = []
     for change in found.changes:
-        if change in words:
+        if (change.kind, change.effect) == ("reworded", "neither"):
+            words.append(f"          {change.message}")
             continue
         lines.append(f"{change.effect:<9} {change.message}")
         if change.kind == "reworded":
             lines += [f"{'was:':>13} {_say(change.was)}", f"{'now:':>13} {_say(change.now)}"]
     if words:
-        lines += ["", "words by which nothing is judged:"]
-        lines += [f"          {change.message}" for change in words]
+        lines += ["", "words by which nothing is judged:", *words]
     return "\n".join(lines) + "\n"
 
 
@@ -276,6 +281,8 @@ class _Both:
 
     was: dict[str, Any]
     now: dict[str, Any]
+    written: dict[str, Any]
+    """The newer one as its author wrote it, without defaults."""
     pairs: _Pairs
     levels: Sequence[str]
     """The levels, lowest first, where both have the same; else none."""
@@ -304,10 +311,11 @@ class _At:
 
     def change(self, kind: Kind, was: Any, now: Any, effect: Effect, message: str) -> Change:
         """The change that is there."""
+        here = now is not None and _leads(self.newer, self.both.written)
         called = f"{self.subject} `{self.name}`" if self.name != self.subject else self.subject
         return Change(
             subject=self.subject,
-            pointer=pointer(*(self.older if now is None else self.newer)),
+            pointer=pointer(*(self.newer if here else self.older)),
             name=self.name,
             kind=kind,
             was=was,
@@ -315,6 +323,18 @@ class _At:
             effect=effect,
             message=f"{called} {message}" if kind in _WHOLE else f"{called}: {message}",
         )
+
+
+def _leads(path: Path, document: Any) -> bool:
+    """Whether something stands there."""
+    for step in path:
+        if isinstance(document, list):
+            if not (isinstance(step, int) and step < len(document)):
+                return False
+        elif not isinstance(document, dict) or step not in document:
+            return False
+        document = document[step]
+    return True
 
 
 _WHOLE: Final = frozenset({"added", "removed", "renamed", "split", "merged"})

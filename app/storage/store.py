@@ -19,7 +19,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
@@ -313,6 +313,10 @@ class Store:
             raise Unavailable("database", self._not_open)
         async with self._database.reading() as connection:
             yield connection
+
+    def reading(self) -> AbstractAsyncContextManager[DatabaseConnection]:
+        """A snapshot, for what `app.storage.history` reads of it."""
+        return self._reading()
 
     async def trouble(self) -> str | None:
         """Why nothing can be decided or recorded now; `None`: all is well."""

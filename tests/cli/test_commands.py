@@ -20,6 +20,8 @@ COMMANDS = [
     ("serve",),
     ("migrate",),
     ("determine",),
+    ("explain",),
+    ("settle",),
     ("openapi",),
     ("keys",),
     ("keys", "create"),
@@ -350,6 +352,37 @@ def test_a_determination_as_json(published: Service, asking: Cli) -> None:
 
     assert (said["decision"], said["level"]) == ("allow", "ASL-3")
     assert said["ledger"]["index"] > 0
+
+
+def test_a_determination_is_explained(published: Service, asking: Cli) -> None:
+    id = read(asking(*RELEASE, *THEN, "--json").out)["id"]
+
+    page, plain = asking("explain", id), asking("explain", id, "--plain")
+
+    assert page.code == plain.code == 0
+    assert page.out.startswith(f"# external-deployment of {OPUS}\n")
+    assert plain.out.startswith(f"external-deployment of {OPUS}\n===")
+
+
+def test_what_is_not_recorded_cannot_be_explained(published: Service, asking: Cli) -> None:
+    for id in ("det_1", "../gates/x", "?"):
+        ran = asking("explain", id)
+
+        assert (ran.code, ran.out) == (1, "")
+        assert ran.err.startswith("aslgate: ")
+
+
+def test_what_would_settle_it_is_shown(published: Service, asking: Cli) -> None:
+    about = ("settle", OPUS, "--action=external-deployment", "--policy=anthropic-rsp")
+
+    ran = asking(*about)
+    said = read(asking(*about, "--json").out)
+
+    assert ran.code == 0
+    assert "DENY" in ran.out
+    assert "it would be more permissive" in ran.out
+    assert said["decision"] == "deny"
+    assert said["clears"]
 
 
 def test_the_program_ends_with_the_exit_codes_that_pipelines_read(

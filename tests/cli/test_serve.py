@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from app.storage.database import expected_revision
 from app.storage.embedded import EmbeddedPostgres
 from tests.cli.conftest import Cli
 from tests.conftest import short_open_folder
@@ -73,8 +74,8 @@ def test_a_server_by_url_is_ready_once_it_is_migrated(
         migrated = cli("migrate", f"--database-url={database_url}")
         again = cli("migrate", "--json", ASLGATE_DATABASE_URL=database_url)
 
-        assert (migrated.code, migrated.out) == (0, "the database is at 0001\n")
-        assert json.loads(again.out) == {"revision": "0001"}
+        assert (migrated.code, migrated.out) == (0, f"the database is at {expected_revision()}\n")
+        assert json.loads(again.out) == {"revision": expected_revision()}
         assert "ready" in readiness(port, 200, output)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 128 + 15

@@ -1,5 +1,6 @@
 """Every answer that a test is given, held against what the OpenAPI document says of it."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +40,10 @@ class Documented:
         media = response.headers["content-type"].partition(";")[0]
         assert media in content, f"{said} is documented as {sorted(content)}, not {media}"
         schema = content[media].get("schema", {})
-        if media.endswith("json"):
+        if media == "application/x-ndjson":
+            for line in response.text.splitlines():
+                self._validator(said + media, schema).validate(json.loads(line))
+        elif media.endswith("json"):
             self._validator(said + media, schema).validate(response.json())
 
     def _template(self, request: httpx.Request) -> str | None:

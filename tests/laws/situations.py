@@ -205,10 +205,10 @@ def _permits(
 
 def _leans(draw: Draw) -> Json:
     """A leaf that leans on another model."""
-    by: Json = {"by": _some(draw, ROLES, least=1)}
-    if not likely(draw, 4):
+    by: Json = {"by": _some(draw, ROLES[:2], least=1)}
+    if not likely(draw, 6):
         by["in_assessment"] = "comprehensive"
-    if not likely(draw, 3):
+    if not likely(draw, 4):
         by["max_age"] = one_of(draw, _DURATIONS)
     return {one_of(draw, ("bounded_by", "carried_over")): by}
 
@@ -516,7 +516,7 @@ def _assessment(draw: Draw, version: PolicyVersion, model: str = MODEL) -> Json:
         "conducted_at": _time(_step(draw)),
         "assessor": "a",
     }
-    choices = _OUTCOMES
+    choices: Sequence[str | None] = _OUTCOMES
     if leans(version):
         # Where it matters, one model leans and the other bears.
         choices = one_of(draw, (_LEANING, _OUTCOMES) if model == MODEL else (_BEARING, _OUTCOMES))

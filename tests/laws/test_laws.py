@@ -434,7 +434,8 @@ def settled(answer: Determination) -> object:
         answer.level,
         answer.reassessment,
         [(t.id, t.status, t.binds) for t in answer.thresholds],
-        [(s.id, s.required, s.met, s.before, s.missing) for s in answer.standards],
+        # What is only recommended closes no gate, and may lapse unforeseen.
+        [(s.id, s.met, s.before, s.missing) for s in answer.standards if s.required],
         sorted(condition.code for condition in answer.conditions),
     )
 
@@ -487,7 +488,6 @@ CONDITIONS = ("interim-measures", "exception", "limitation", "order.limit")
 REASONS = (
     "order.stop",
     "order.require",
-    "order.unknown_standard",
     "policy.does_not_apply",
     "reassessment.due",
     "sign_off.reversed",
@@ -500,7 +500,7 @@ def test_the_gate_is_often_open() -> None:
     seen = Counter[object]()
 
     @given(situations())
-    @settings(law, max_examples=500, derandomize=True, database=None)
+    @settings(law, max_examples=1000, derandomize=True, database=None)
     def look(situation: Situation) -> None:
         answer = situation.decide()
         seen[answer.decision] += 1
@@ -515,11 +515,11 @@ def test_the_gate_is_often_open() -> None:
     look()
 
     assert min(seen["allow"], seen["deny"]) > 100, seen
-    assert seen["allow_with_conditions"] > 30, seen
+    assert seen["allow_with_conditions"] > 40, seen
     assert min(seen["ruled_out by bounded-by"], seen["ruled_out by carried-over"]) > 3, seen
     assert min(seen[code] for code in CONDITIONS) > 5, seen
     assert min(seen[code] for code in REASONS) > 3, seen
-    assert min(seen["outside-policy"], seen["voluntary"], seen["scope_unknown"]) > 3, seen
+    assert min(seen["outside-policy"], seen["scope_unknown"]) > 10, seen
     assert min(seen[f"{status} by finding"] for status in ("ruled_out", "reached")) > 10, seen
     assert min(seen[f"{status} by lines"] for status in ("ruled_out", "reached")) > 3, seen
     assert min(seen[f"not_ruled_out by {b}"] for b in ("precaution", "unassessed")) > 50, seen

@@ -1,0 +1,248 @@
+"""Backtest: what another version would say now, or would have said. It is recorded nowhere."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any, Final, Literal
+
+import orjson
+
+from app.determination.backtest import Compared, Difference, Summary, Tally, difference
+from app.determination.decide import Question, decide
+from app.errors import Fault, InvalidDocument, NotFound
+from app.operations.context import Context
+from app.policy.timeline import PolicyInForce, in_force_at
+from app.storage import history
+from app.storage.history import Asked, ModelHistory, NotRebuilt
+from app.storage.ledger import Recorded
+from app.vocabulary import Document, Integer, read_instant, write_instant
+
+AT_A_TIME: Final = 25
+"""How many questions are decided before the server sees to others."""
+
+PAGE: Final = 200
+"""How many recorded determinations are read at once."""
+
+
+class Backtested(Document):
+    """What a recorded version would say, approved or not.
+
+    `current`: of every model and action that was ever asked about under the policy, now, beside
+    what the version in force says. `history`: to every recorded determination, at its instant and
+    with what was known then, beside what was answered. `limit`: only of the last so many.
+    """
+
+    scope: Literal["current", "history"]
+    limit: Integer | None = None
+
+
+class Progress(Document):
+    """How many of the questions are decided."""
+
+    done: int
+    of: int
+
+
+class Failed(Document):
+    """A question that could not be asked again, and why. It is counted, and stands nowhere else."""
+
+    determination: str | None
+    model: str
+    action: str
+    message: str
+
+
+class BacktestLine(Document):
+    """One line of a backtest: it has one member. The last line is the summary.
+
+    A backtest without a summary was cut off, and says nothing of what had not come.
+    """
+
+    progress: Progress | None = None
+    difference: Difference | None = None
+    failed: Failed | None = None
+    summary: Summary | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """The version that is tried, as though it were in force, and those that really are."""
+
+    version: PolicyInForce
+    timeline: tuple[PolicyInForce, ...]
+
+
+async def backtest(
+    context: Context, policy: str, version: str, asked: Backtested
+) -> AsyncIterator[BacktestLine]:
+    """The lines, as they come. Nothing that is recorded after this began is looked at.
+
+    Raises `NotFound` for an unknown version and `InvalidDocument` for a limit below 1, both before
+    the first line; `Unavailable` amid the lines where the database is gone.
+    """
+    if asked.limit is not None and asked.limit < 1:
+        raise InvalidDocument((Fault("/limit", "invalid-value", "must be 1 or more"),))
+    known = await context.store.policies(policy)
+    recorded = known.version(version)
+    if recorded is None:
+        raise NotFound("policy version", f"{policy} {version}")
+    first_recorded = context.store.first_recorded(recorded.digest, known.versions)
+    since = recorded.version.effective
+    draft = _Draft(
+        PolicyInForce(recorded.version, recorded.digest, since, None, first_recorded),
+        known.timeline,
+    )
+    size = await context.store.size()
+    if asked.scope == "current":
+        return _current(context, policy, draft, size, asked.limit)
+    return _history(context, policy, draft, size, asked.limit)
+
+
+async def _current(
+    context: Context, policy: str, draft: _Draft, size: int, limit: int | None
+) -> AsyncIterator[BacktestLine]:
+    async with context.store.reading() as connection:
+        found = await history.asked_under(connection, policy, before=size, limit=limit)
+    tally = Tally()
+    yield _progress(tally, len(found))
+    in_force = in_force_at(draft.timeline, context.now)
+    by_model = groupby(sorted(found, key=lambda one: (one.model, one.action)), lambda o: o.model)
+    for model, group in by_model:
+        questions = list(group)
+        on_model = await _read(context, model, size)
+        lines = await asyncio.to_thread(
+            _decide_now, tally, draft, in_force, on_model, policy, questions, size, context.now
+        )
+        for line in lines:
+            yield line
+        yield _progress(tally, len(found))
+    yield BacktestLine(summary=tally.summary())
+
+
+async def _history(
+    context: Context, policy: str, draft: _Draft, size: int, limit: int | None
+) -> AsyncIterator[BacktestLine]:
+    first = 0
+    async with context.store.reading() as connection:
+        if limit is not None:
+            first = await history.first_of_last(connection, policy, before=size, limit=limit)
+        many = await history.counted_by_model(connection, policy, first=first, before=size)
+    tally, of = Tally(), sum(many.values())
+    yield _progress(tally, of)
+    for model in many:
+        on_model = await _read(context, model, size)
+        begin = first
+        while page := await _page(context, policy, model, begin, size):
+            begin = page[-1].position.index + 1
+            for some in (page[i : i + AT_A_TIME] for i in range(0, len(page), AT_A_TIME)):
+                # Off the event loop, and not for long: live requests go on between and beside.
+                for line in await asyncio.to_thread(_decide_then, tally, draft, on_model, some):
+                    yield line
+            yield _progress(tally, of)
+    yield BacktestLine(summary=tally.summary())
+
+
+def _progress(tally: Tally, of: int) -> BacktestLine:
+    return BacktestLine(progress=Progress(done=tally.decided + tally.failed, of=of))
+
+
+async def _read(context: Context, model: str, size: int) -> ModelHistory:
+    async with context.store.reading() as connection:
+        return await history.model_history(connection, model, before=size)
+
+
+async def _page(
+    context: Context, policy: str, model: str, first: int, size: int
+) -> Sequence[Recorded]:
+    async with context.store.reading() as connection:
+        return await history.determinations_of(
+            connection, policy, model, first=first, before=size, limit=PAGE
+        )
+
+
+def _decide_now(
+    tally: Tally,
+    draft: _Draft,
+    in_force: PolicyInForce | None,
+    on_model: ModelHistory,
+    policy: str,
+    questions: Sequence[Asked],
+    size: int,
+    now: datetime,
+) -> list[BacktestLine]:
+    lines = []
+    for one in questions:
+        try:
+            known = on_model.known_at(size)
+        except NotRebuilt as reason:
+            lines.append(_failed(tally, None, one.model, one.action, str(reason)))
+            continue
+        question = Question(one.model, one.action, policy, now)
+        was = decide(question, in_force, known.model, known.evidence)
+        is_now = decide(question, draft.version, known.model, known.evidence)
+        lines += _compared(
+            tally,
+            Compared(
+                determination=None,
+                model=one.model,
+                action=one.action,
+                at=write_instant(now),
+                was=was.model_dump(mode="json"),
+                was_version=None if in_force is None else in_force.version.version,
+                now=is_now.model_dump(mode="json"),
+                now_version=draft.version.version.version,
+            ),
+        )
+    return lines
+
+
+def _decide_then(
+    tally: Tally, draft: _Draft, on_model: ModelHistory, page: Sequence[Recorded]
+) -> list[BacktestLine]:
+    lines = []
+    for record in page:
+        document = orjson.loads(record.document)
+        model, action, provenance = document["model"], document["action"], document["provenance"]
+        try:
+            known = on_model.known_at(provenance["known_at"])
+            if known.names != _names(provenance):
+                raise NotRebuilt("what the ledger held then is not the evidence that it names")
+        except NotRebuilt as reason:
+            lines.append(_failed(tally, record.subject, model, action, str(reason)))
+            continue
+        at = read_instant(provenance["at"])
+        question = Question(model, action, provenance["policy"]["name"], at)
+        would = decide(question, draft.version, known.model, known.evidence)
+        lines += _compared(
+            tally,
+            Compared(
+                determination=record.subject,
+                model=model,
+                action=action,
+                at=provenance["at"],
+                was=document,
+                was_version=provenance["policy"]["version"],
+                now=would.model_dump(mode="json"),
+                now_version=draft.version.version.version,
+            ),
+        )
+    return lines
+
+
+def _names(provenance: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((piece["id"], piece["digest"]) for piece in provenance["evidence"])
+
+
+def _compared(tally: Tally, compared: Compared) -> list[BacktestLine]:
+    found = difference(compared)
+    tally.count(found)
+    return [] if found is None else [BacktestLine(difference=found)]
+
+
+def _failed(tally: Tally, id: str | None, model: str, action: str, message: str) -> BacktestLine:
+    tally.failed += 1
+    return BacktestLine(
+        failed=Failed(determination=id, model=model, action=action, message=message)
+    )

@@ -1,0 +1,113 @@
+"""One answer beside another: which way it turned, and why."""
+
+from typing import Any
+
+import pytest
+
+from app.determination.backtest import Compared, Tally, difference
+
+CLOSED = {
+    "code": "standard.not_met",
+    "pointer": "/standards/s",
+    "clause": "4.1",
+    "evidence": [],
+    "blocks": True,
+    "message": "`s` is not met",
+}
+
+
+def answer(decision: str = "allow", **more: Any) -> dict[str, Any]:
+    """A determination of which only what is compared is there."""
+    return {
+        "decision": decision,
+        "level": None,
+        "thresholds": [],
+        "standards": [],
+        "reasons": [],
+    } | more
+
+
+def beside(was: dict[str, Any], now: dict[str, Any]) -> Compared:
+    return Compared("det_1", "m@1", "deploy", "2025-01-01T00:00:00Z", was, "1", now, "2")
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "turn"),
+    [
+        ("allow", "deny", "stricter"),
+        ("allow", "allow_with_conditions", "stricter"),
+        ("deny", "allow_with_conditions", "looser"),
+        ("deny", "allow", "looser"),
+    ],
+)
+def test_another_decision_is_stricter_or_looser(was: str, now: str, turn: str) -> None:
+    found = difference(beside(answer(was), answer(now)))
+
+    assert found is not None
+    assert (found.turn, found.was.decision, found.now.decision) == (turn, was, now)
+    assert (found.was.version, found.now.version) == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        answer(level="ASL-3"),
+        answer(thresholds=[{"id": "T", "status": "reached"}]),
+        answer(standards=[{"id": "s", "met": "yes"}]),
+    ],
+)
+def test_the_same_decision_on_other_grounds_is_otherwise(now: dict[str, Any]) -> None:
+    found = difference(beside(answer(), now))
+
+    assert found is not None
+    assert found.turn == "otherwise"
+
+
+def test_what_one_of_them_does_not_have_is_null() -> None:
+    was = answer(thresholds=[{"id": "T", "status": "reached"}, {"id": "U", "status": "ruled_out"}])
+    now = answer(thresholds=[{"id": "U", "status": "ruled_out"}, {"id": "V", "status": "reached"}])
+    found = difference(beside(was, now))
+
+    assert found is not None
+    turned = [(one.id, one.was, one.now) for one in found.thresholds]
+    assert turned == [("T", "reached", None), ("V", None, "reached")]
+
+
+def test_other_words_and_other_places_are_the_same_answer() -> None:
+    moved = CLOSED | {"pointer": "/standards/moved", "message": "said otherwise"}
+
+    assert difference(beside(answer(reasons=[CLOSED]), answer(reasons=[moved]))) is None
+
+
+def test_reasons_that_came_and_reasons_that_fell_away_are_told_apart() -> None:
+    fell = CLOSED | {"clause": "9", "message": "another"}
+    kept = CLOSED | {"code": "kept"}
+    moved = kept | {"pointer": "/elsewhere"}
+    found = difference(
+        beside(answer("allow", reasons=[fell, kept]), answer("deny", reasons=[CLOSED, moved]))
+    )
+
+    assert found is not None
+    assert [(one.side, one.clause) for one in found.because] == [("new", "4.1"), ("gone", "9")]
+
+
+def test_the_tally_counts_each_answer_once() -> None:
+    """A clause is counted once for each answer, however many of its reasons have it."""
+    twice = [CLOSED, CLOSED | {"code": "other"}, CLOSED | {"code": "bare", "clause": None}]
+    tally = Tally()
+    tally.count(difference(beside(answer(), answer())))
+    tally.count(difference(beside(answer("allow"), answer("deny", reasons=twice))))
+    tally.count(difference(beside(answer("deny"), answer("allow"))))
+    tally.count(difference(beside(answer(), answer(level="ASL-3"))))
+    tally.failed += 1
+
+    assert tally.summary().model_dump() == {
+        "decided": 4,
+        "same": 1,
+        "stricter": 1,
+        "looser": 1,
+        "otherwise": 1,
+        "failed": 1,
+        "by_clause": {"4.1": 1, "bare": 1},
+        "by_decision": {"allow->deny": 1, "deny->allow": 1},
+    }
