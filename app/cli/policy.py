@@ -5,14 +5,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from app.cli import service
+from app.cli.render import print_backtest
 from app.determination.cases import Case, read_cases, run_case
 from app.determination.compare import Compared, compare
 from app.determination.coverage import coverage
@@ -375,6 +377,55 @@ def activate(
     service.print_line(
         f"{policy} {version} is in force from {answer['in_force_from']}: {answer['id']}"
     )
+
+
+Scope = Annotated[
+    Literal["current", "history"],
+    typer.Option(help="What would be said now; or what would have been said each time."),
+]
+
+
+@commands.command()
+def backtest(
+    policy: PolicyName,
+    version: VersionName,
+    scope: Scope = "current",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the last so many.")] = None,
+    url: service.Url = service.LOCAL,
+    key: service.Key = None,
+    as_json: service.Json = False,
+) -> None:
+    """Say what a recorded version, approved or not, would decide otherwise. Records nothing.
+
+    With --json each line is one JSON object, as the service sends it. Exit code 1 where a question
+    could not be asked again, or the answer broke off.
+    """
+    body = {"scope": scope} | ({} if limit is None else {"limit": limit})
+    told: list[dict[str, Any]] = []
+    summary: dict[str, Any] | None = None
+    with service.client(url, key) as http, _progress() as progress:
+        task = progress.add_task(f"{policy} {version}", total=None)
+        for line in service.lines_of(http, f"{_path(policy, version)}/backtest", body):
+            summary = line.get("summary", summary)
+            if (came := line.get("progress")) is not None:
+                progress.update(task, completed=came["done"], total=came["of"])
+            if as_json:
+                service.print_line(json.dumps(line))
+            elif "difference" in line or "failed" in line:
+                told.append(line)
+    if summary is None:
+        service.fail("the answer broke off: there is no summary, so that it says nothing whole")
+    if not as_json:
+        print_backtest(Console(), told, summary)
+    if summary["failed"]:
+        raise typer.Exit(service.FAILED)
+
+
+def _progress() -> Progress:
+    """A bar on standard error, where that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _path(policy: str, version: str) -> str:

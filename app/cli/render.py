@@ -126,6 +126,45 @@ def print_gate(console: Console, answer: Answer) -> None:
     console.print(gate_panel(answer))
 
 
+_TURNS = {"stricter": "red", "looser": "green", "otherwise": "yellow"}
+
+
+def print_backtest(console: Console, told: Sequence[Answer], summary: Answer) -> None:
+    """Print what another version says otherwise, and how often it does."""
+    if told:
+        table = _table("model", "action", "at", "it is", "from", "to", "because")
+        for line in told:
+            table.add_row(*_backtested(line))
+        console.print(table)
+        console.print()
+    words = ("same", *_TURNS, "failed")
+    counts = ", ".join(f"{summary[word]} {word}" for word in words)
+    console.print(Text(f"{summary['decided']} decided: {counts}"))
+    for heading in ("by_decision", "by_clause"):
+        for what, many in sorted(summary[heading].items(), key=lambda pair: (-pair[1], pair[0])):
+            console.print(Text(f"{many:7}  {what}"))
+
+
+def _backtested(line: Answer) -> Sequence[RenderableType]:
+    if (failed := line.get("failed")) is not None:
+        name = failed["determination"] or ""
+        mark = Text("not asked", style="bold red")
+        return failed["model"], failed["action"], name, mark, "", "", failed["message"]
+    found = line["difference"]
+    sides = [found[side]["decision"] for side in ("from", "to")]
+    if sides[0] == sides[1]:
+        sides = [found[side]["level"] or "no level" for side in ("from", "to")]
+    new = [reason["message"] for reason in found["because"] if reason["side"] == "new"]
+    gone = [f"no longer: {r['message']}" for r in found["because"] if r["side"] == "gone"]
+    turned = [
+        f"{one['id']}: {one['from'] or '-'} to {one['to'] or '-'}"
+        for one in (*found["thresholds"], *found["standards"])
+    ]
+    turn = Text(found["turn"], style=_TURNS[found["turn"]])
+    why = "\n".join(new + gone or turned)
+    return found["model"], found["action"], found["at"], turn, *sides, Text(why)
+
+
 def print_settling(console: Console, answer: Answer) -> None:
     """Print what would change an answer, one way below the other."""
     decision, style = _DECISIONS[answer["decision"]]

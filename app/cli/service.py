@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any, NoReturn
 from urllib.parse import quote
 
@@ -49,6 +50,24 @@ def send(http: httpx.Client, method: str, path: str, **how: Any) -> dict[str, An
     if not response.is_success or not isinstance(body, dict):
         fail(_problem(body))
     return body
+
+
+def lines_of(http: httpx.Client, path: str, body: Any) -> Iterator[dict[str, Any]]:
+    """The answer's JSON objects, one a line, as they come.
+
+    Anything but a whole 2xx answer, a line that breaks off included, ends the command.
+    """
+    # A line comes when something is decided, and that may take a while; to connect may not.
+    patience = httpx.Timeout(10, read=PATIENCE)
+    try:
+        with http.stream("POST", path, json=body, timeout=patience) as response:
+            if not response.is_success:
+                response.read()
+                fail(_problem(response.json()))
+            for line in response.iter_lines():
+                yield json.loads(line)
+    except (httpx.HTTPError, ValueError) as error:
+        fail(f"no usable answer from {http.base_url}: {str(error) or type(error).__name__}")
 
 
 def _problem(body: Any) -> str:

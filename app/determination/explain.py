@@ -41,11 +41,12 @@ def explain(
     _question_and_answer(page, case)
     _policy(page, case)
     _why(page, case)
-    _thresholds(page, case)
-    _standards(page, case)
-    _sign_offs(page, case)
-    _exceptions(page, case)
-    _orders(page, case)
+    if case.looked_at:
+        _thresholds(page, case)
+        _standards(page, case)
+        _sign_offs(page, case)
+        _exceptions(page, case)
+        _orders(page, case)
     _what_follows(page, case)
     _flags(page, case)
     _until_when(page, case)
@@ -113,6 +114,11 @@ class _Case:
         self.action: str = document["action"]
         self.at: datetime = read_instant(self.provenance["at"])
 
+    @property
+    def looked_at(self) -> bool:
+        """Whether the evidence was looked at: it is not where a name alone closed the gate."""
+        return not any(one["code"] in _CLOSED_AT_ONCE for one in self.document["reasons"])
+
     def of_kind(self, prefix: str) -> Iterator[tuple[str, Body]]:
         """The evidence of that kind that the determination saw, in the order of its ids."""
         for named in self.provenance["evidence"]:
@@ -132,6 +138,11 @@ class _Case:
         """What the policy calls a role in full, with its name."""
         title = None if self.policy is None else self.policy.roles.get(name)
         return f"{title} ({name})" if title else name
+
+
+_CLOSED_AT_ONCE: Final = frozenset(
+    {"policy.none_in_force", "policy.does_not_apply", "model.unknown", "action.unknown"}
+)
 
 
 # --- the page ----------------------------------------------------------------------------------
@@ -305,6 +316,8 @@ def _why(page: _Page, case: _Case) -> None:
             "Every standard that must be in place before it is in place, or an exception stands in "
             "for it; all who must sign have signed; and nothing forbids it."
         )
+    if not case.looked_at:
+        page.paragraph("That alone settled it, so no evidence was looked at.")
     if case.document["reassessment"] is not None:
         page.paragraph(_REASSESSMENT[case.document["reassessment"]])
 
@@ -584,7 +597,8 @@ def _standards(page: _Page, case: _Case) -> None:
         page.item(f"{asked}{level}{f', before {before}' if before else ''}.")
         page.item(f"Status: {page.strong(_MET[answer['met']])}.")
         if answer["missing"]:
-            page.item(f"Missing: {page.names(answer['missing'])}.")
+            missing = (_missing(case, place) for place in answer["missing"])
+            page.item(f"Missing: {page.names(missing)}.")
         if standard is not None and standard.undefined:
             page.item(
                 "No text says yet what it consists of, so only a recorded judgement by "
@@ -602,6 +616,12 @@ def _standards(page: _Page, case: _Case) -> None:
         reports = list(_reports(page, case, answer))
         page.item("Reports:" if reports else "No report on it is on record.")
         page.items(reports, 1)
+
+
+def _missing(case: _Case, place: str) -> str:
+    """A criterion by its name; a judgement by whose it is."""
+    role = place.removeprefix("judgement:")
+    return place if role == place else f"the judgement of {case.role(role)} that it is met"
 
 
 def _criterion(page: _Page, answer: Body, place: str, statement: str, clause: str) -> str:
@@ -700,6 +720,23 @@ def _exceptions(page: _Page, case: _Case) -> None:
             )
         if not approvals:
             page.item("Nobody has approved it.", 1)
+        page.item(
+            "It lets that standard be missing here."
+            if _lets_pass(case, one)
+            else "It lets nothing pass here: it is not approved by all who must, not in its time, "
+            "not permitted by this version, or not needed.",
+            1,
+        )
+
+
+def _lets_pass(case: _Case, exception: Body) -> bool:
+    """Whether the answer has the exception among its conditions."""
+    return any(
+        one["code"].removeprefix("exception:") == exception["exception"]
+        and one["message"].startswith(f"instead of `{exception['standard']}`, ")
+        and one["message"].endswith(f": {exception['measures']}")
+        for one in case.document["conditions"]
+    )
 
 
 _EFFECTS: Final = {

@@ -214,7 +214,7 @@ def _leaves(tree: Condition) -> dict[str, tuple[Path, Leaf]]:
     return found
 
 
-def _said(leaf: Leaf) -> str:
+def _said(leaf: Condition) -> str:
     said = leaf.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return json.dumps(said, sort_keys=True, ensure_ascii=False)
 

@@ -105,8 +105,6 @@ def diff(older: PolicyVersion, newer: PolicyVersion) -> Diff:
     """What *newer* says otherwise than *older*. Either may be the one that was published first."""
     was, now = _document(older), _document(newer)
     pairs = _pairs(older, newer)
-    for threshold in was["thresholds"].values():
-        threshold["ruled_out"] = _with_names(threshold["ruled_out"], pairs.renamed())
     levels = was.get("levels") if was.get("levels") == now.get("levels") else None
     both = _Both(
         was=was,
@@ -840,7 +838,8 @@ def _threshold(at: _At, name: str, was: Any, now: Any) -> Iterator[Change]:
     elif kind == "reworded" and was[name]["statement"] == now["statement"]:
         told = "the later version says that it is reworded, and the statement is the same"
         yield place.change(kind, was[name]["statement"], now["statement"], "unknown", told)
-    yield from _object(place, was[olds[0]], now)
+    tree = _with_names(was[olds[0]]["ruled_out"], at.both.pairs.renamed())
+    yield from _object(place, {**was[olds[0]], "ruled_out": tree}, now)
 
 
 def _weight(threshold: Any) -> Effect:

@@ -103,7 +103,7 @@ def test_versions_of_two_policies_are_not_compared() -> None:
 
 
 @given(policies())
-@settings(law, max_examples=10)
+@settings(law, max_examples=6)
 def test_no_version_is_looser_than_itself(one: PolicyVersion) -> None:
     """It is searched all the same: a line that nothing rests on makes it another version."""
     unused = EvaluationLine(title="t", unit="u", riskier="higher", rule_out=Bound(below=Decimal(1)))

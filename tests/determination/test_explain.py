@@ -23,6 +23,7 @@ from app.assessment.orders import Lifted, Lifting, Order, OrderOnRecord
 from app.canonical import digest
 from app.decoding import decode_json
 from app.determination import decide as decide_module
+from app.determination import explain as explain_module
 from app.determination.decide import Question, decide
 from app.determination.explain import FLAGS, Form, explain, pieces_explained
 from app.determination.record import (
@@ -31,6 +32,7 @@ from app.determination.record import (
     EvidenceNamed,
     PolicyNamed,
     Provenance,
+    Zone,
     determination_document,
 )
 from app.determination.settling import Settling, settling
@@ -38,7 +40,7 @@ from app.parsing import parse
 from app.policy.language import recorded_policy
 from app.policy.timeline import Activated, PolicyInForce, in_force_at, timeline
 from app.policy.version import Domain, PolicyVersion
-from app.vocabulary import JSON, read_instant
+from app.vocabulary import JSON, Basis, Outcome, Status, Truth, read_instant
 from tests.laws.recording import pieces_of, recorded_determination
 from tests.laws.situations import Situation, begun_in, instant, law, situations
 from tests.records.test_records import evidence_of
@@ -197,15 +199,30 @@ def test_a_denial_says_all_that_stands_in_its_way() -> None:
     assert page == kept_page("denial.md", page)
 
 
+_CLOSED: Final[Json] = {
+    "reasons": [
+        {
+            "code": "policy.none_in_force",
+            "pointer": "",
+            "clause": None,
+            "evidence": [],
+            "blocks": True,
+            "message": "no version of `anthropic-rsp` is in force at 2020-01-01T00:00:00Z",
+        }
+    ]
+}
+
+
 def test_a_page_about_nothing_in_force_says_so() -> None:
     document, *_ = kept_record("opus-4")
     none = {"name": "anthropic-rsp", "version": None, "digest": None}
     provenance = document["provenance"] | {"policy": none, "evidence": []}
-    empty = {"thresholds": [], "standards": [], "obligations": [], "flags": [], "level": None}
+    empty: Json = {"thresholds": [], "standards": [], "obligations": [], "flags": [], "level": None}
     unknown = document | empty | {"decision": "deny", "provenance": provenance}
 
-    page = explain(unknown, None, {}, None, "plain")
+    page = explain(unknown | _CLOSED, None, {}, None, "plain")
 
+    assert "no evidence was looked at" in page
     assert "No version of anthropic-rsp was in force" in page
 
 
@@ -344,6 +361,16 @@ def test_plain_text_keeps_its_lines_and_holds_nothing_unseen(text: str) -> None:
 
     assert page.count("\n") == honest.count("\n")
     assert all(c.isprintable() or c == "\n" for c in page)
+
+
+def test_every_word_of_an_answer_has_a_sentence() -> None:
+    """A new one would raise only where it is first given."""
+    assert set(explain_module._STATUSES) | {"no_threshold"} == {one.value for one in Status}
+    assert set(explain_module._REST_ON) == {one.value for one in Basis}
+    assert set(explain_module._ZONES) == set(get_args(Zone))
+    assert set(explain_module._OUTCOMES) == {one.value for one in Outcome}
+    assert set(explain_module._MET) == {one.value for one in Truth}
+    assert set(explain_module._EFFECTS) == set(get_args(Order.model_fields["effect"].annotation))
 
 
 def test_every_flag_that_can_be_given_is_explained() -> None:

@@ -4,13 +4,14 @@ import json
 from typing import Any
 
 import httpx
-import orjson
 import pytest
 
 from app.storage import history
 from tests.http.conftest import Service
 from tests.http.published import OPUS, POLICY, Json, asked, problem
 from tests.http.small import ACTION, decide, found, in_force, policy, post, register
+from tests.http.test_exceptions import requested
+from tests.http.test_orders import STOP
 
 DRAFT = "/v1/policies/small/versions/2/backtest"
 SHIPPED = f"/v1/policies/{POLICY}/versions"
@@ -154,21 +155,17 @@ async def test_a_limit_asks_of_the_last_so_many(
 async def test_a_determination_that_cannot_be_rebuilt_is_told_and_counted(
     empty: Service, empty_client: httpx.AsyncClient
 ) -> None:
-    """As where the record was tampered with: what it names is no longer what the ledger holds."""
+    """As where somebody took a piece of evidence out: what it names is not what the ledger holds."""
     await in_force(empty, empty_client, version("1", "ceo"))
     await draft(empty, version("2", "rso"))
     await register(empty_client, "m@1")
     await post(empty_client, "assessments", found("m@1"))
     whole = await decide(empty_client, "m@1")
-    await post(empty_client, "assessments", found("m@1"))
+    second = await post(empty_client, "assessments", found("m@1"))
     broken = await decide(empty_client, "m@1")
-    named = orjson.dumps(broken["provenance"]["evidence"][0]["digest"]).decode().strip('"')
-    other = "0" * len(named)
     await empty.as_owner(
-        "ALTER TABLE ledger_entry DISABLE TRIGGER USER;"
-        "UPDATE ledger_entry SET document = convert_to(replace("
-        f"convert_from(document, 'UTF8'), '{named}', '{other}'), 'UTF8') "
-        f"WHERE subject = '{broken['id']}'"
+        "ALTER TABLE evidence DISABLE TRIGGER USER;"
+        f"DELETE FROM evidence WHERE id = '{second['id']}'"
     )
     lines = await backtest(empty_client, "history")
 
@@ -201,20 +198,18 @@ async def test_history_keeps_exceptions_orders_and_other_models_apart_in_time(
     await in_force(empty, empty_client, policy())
     for name in ("strong@1", "weak@1"):
         await register(empty_client, name)
-    leaning = found("weak@1", basis="bounded-by", other_model="strong@1")
-    await post(empty_client, "assessments", leaning)
+    await post(empty_client, "assessments", found("weak@1", "bounded-by", bounded_by="strong@1"))
     of_strong = await post(empty_client, "assessments", found("strong@1"))
-    order = {
-        "model": "weak@1",
-        "issuer": "a government",
-        "effect": "stop",
-        "statement": "stop",
-    }
-    placed = await empty_client.post("/v1/orders", json=order)
-    assert placed.status_code == 201, placed.text
-    await post(empty_client, f"orders/{placed.json()['id']}/lifting", {"reason": "r"})
-    withdrawal = {"reason": "r"}
-    await post(empty_client, f"assessments/{of_strong['id']}/withdrawal", withdrawal)
+    async with empty.client((await empty.new_key("assessor")).text) as asker:
+        exception = await post(asker, "exceptions", requested(model="weak@1"))
+    for role in ("ceo", "rso"):
+        async with empty.client((await empty.new_key("approver")).text) as approver:
+            said = {"role": role, "reason": "it will do"}
+            await post(approver, f"exceptions/{exception['id']}/approvals", said)
+    order = await post(empty_client, "orders", STOP | {"model": "weak@1"})
+    await post(empty_client, f"orders/{order['id']}/lifting", {"reason": "r"})
+    for piece in (f"assessments/{of_strong['id']}", f"exceptions/{exception['id']}"):
+        await post(empty_client, f"{piece}/withdrawal", {"reason": "r"})
     size = await empty.size()
     async with empty.store.reading() as connection:
         weak = await history.model_history(connection, "weak@1", before=size)

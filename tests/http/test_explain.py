@@ -1,18 +1,20 @@
 """A determination explained to people, and what would settle a question."""
 
+from typing import Any
+
 import httpx
 import pytest
 
 from tests.http.conftest import Service
-from tests.http.published import ACTION, OPUS, POLICY, RELEASE, SONNET, asked, problem
+from tests.http.published import ACTION, OPUS, POLICY, RELEASE, SONNET, Json, asked, problem
 
 QUESTION = {"action": ACTION, "policy": POLICY}
 
 
-async def determined(client: httpx.AsyncClient, **more: object) -> dict[str, object]:
+async def determined(client: httpx.AsyncClient, **more: Any) -> Json:
     answer = await client.post("/v1/determinations", json=asked(**more))
     assert answer.status_code == 201, answer.text
-    said: dict[str, object] = answer.json()
+    said: Json = answer.json()
     return said
 
 
@@ -72,6 +74,8 @@ async def test_a_denial_of_what_nobody_knows_is_explained_too(client: httpx.Asyn
 
         assert answer.status_code == 200
         assert "**No**: it may not go ahead" in answer.text
+        assert "no evidence was looked at" in answer.text
+        assert "Who signed" not in answer.text
 
 
 async def test_an_old_answer_is_explained_on_what_it_saw(client: httpx.AsyncClient) -> None:

@@ -196,21 +196,21 @@ def _permits(
         case "threshold":
             return {"threshold_ruled_out": one_of(draw, weaker)}
         case "leans":
-            return _leans(draw)
+            return _leans(draw, one_of(draw, ("bounded_by", "carried_over")))
         case "reassessment":
             return {"reassessment": "not-due"}
         case _:
             return _fact(draw)
 
 
-def _leans(draw: Draw) -> Json:
+def _leans(draw: Draw, kind: str) -> Json:
     """A leaf that leans on another model."""
     by: Json = {"by": _some(draw, ROLES[:2], least=1)}
     if not likely(draw, 6):
         by["in_assessment"] = "comprehensive"
     if not likely(draw, 4):
         by["max_age"] = one_of(draw, _DURATIONS)
-    return {one_of(draw, ("bounded_by", "carried_over")): by}
+    return {kind: by}
 
 
 def _ruled_out(
@@ -221,7 +221,8 @@ def _ruled_out(
     on_it = partial(permits, on_threshold=True)
     if leaning and likely(draw, 4):
         # What bears must be ruled out by something else in the end.
-        return {"any": [_leans(draw), on_it(), *([_leans(draw)] if likely(draw, 2) else [])]}
+        by_itself = {"finding": "ruled-out", "by": ["ceo"]} if likely(draw, 3) else on_it()
+        return {"any": [*map(partial(_leans, draw), ("bounded_by", "carried_over")), by_itself]}
     if one_of(draw, (True, False)):
         return _tree(draw, on_it)
     return {"all": [on_it(), _tree(draw, permits, 1)]}

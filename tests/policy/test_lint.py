@@ -42,6 +42,19 @@ REACHED_2 = "reached: {finding: reached}\n    ruled_out: {any"
 WHEN = VALID[VALID.index("when: {any") : VALID.index("actions:\n") - 2]
 T1, T2 = "/thresholds/BIO-1", "/thresholds/BIO-2"
 
+SCOPE = "applies_to: {developer: [somebody]}"
+EVIDENCE_1 = "    evidence: [uplift]\n"
+ACTIONS = "actions:\n"
+TRAINING = VALID[VALID.index("training: {statement") :].partition("\n")[0]
+
+
+def exception(**more: str) -> str:
+    """What stands before the actions, and an exception of the version's own before it."""
+    fields = {"stands_for": "[weak]", "approved_by": "[ceo]", "at_most": "P1Y"} | more
+    said = ", ".join(f"{name}: {value}" for name, value in fields.items())
+    return f"exceptions: {{rivals: {{statement: s, clause: c, {said}}}}}\nactions:\n"
+
+
 FAULTS = [
     # --- silence, and lists of nothing ---
     Edit(
@@ -252,6 +265,89 @@ FAULTS = [
          f"{T2}/reached/in_assessment", "breaks-a-law"),
     Edit("an action that nothing precedes", "before: [deployment, training]", "before: [deployment]",
          "/actions/training", "vacuous"),
+    # --- scope and facts ---
+    Edit("a scope without a test", "applies_to: {developer: [somebody]}", "applies_to: {actions: [deployment, training]}",
+         "/applies_to", "invalid-value"),
+    Edit("a scope of an unknown action", SCOPE, "applies_to: {developer: [somebody], actions: [deployment, training, flight]}",
+         "/applies_to/actions", "unknown-reference"),
+    Edit("a scope that names an action twice", SCOPE, "applies_to: {developer: [somebody], actions: [deployment, training, training]}",
+         "/applies_to/actions", "repeated"),
+    Edit("an action outside of the scope", SCOPE, "applies_to: {developer: [somebody], actions: [deployment]}",
+         "/actions/training", "unreachable"),
+    Edit("a scope by an unknown fact", SCOPE, "applies_to: {when: {fact: revenue, above: 5}}",
+         "/applies_to/when/fact", "unknown-reference"),
+    Edit("a scope by evidence", SCOPE, "applies_to: {when: {line: uplift, zone: rule_in}}",
+         "/applies_to/when", "misplaced"),
+    Edit("a scope by a finding", SCOPE, "applies_to: {when: {all: [{fact: training_compute_flop, above: 1}, {finding: reached}]}}",
+         "/applies_to/when/all/1", "misplaced"),
+    Edit("a scope too large", SCOPE,
+         "applies_to: {when: {any: [" + ", ".join(["{fact: training_compute_flop, above: 1}"] * 256) + "]}}",
+         "/applies_to/when", "too-large"),
+    Edit("a fact that is on record already", "domains:\n", "facts: {training_compute_flop: {title: t, unit: u}}\ndomains:\n",
+         "/facts/training_compute_flop", "repeated"),
+    Edit("a negative compute under each bound", "at_least: 1e25", "at_most: -1e25",
+         f"{T2}/ruled_out/any/1/at_least_k/of/1/not/at_most", "impossible-bound"),
+    # --- exceptions ---
+    Edit("an exception for an unknown standard", ACTIONS, exception(stands_for="[none]"),
+         "/exceptions/rivals/stands_for", "unknown-reference"),
+    Edit("an exception for a standard twice", ACTIONS, exception(stands_for="[weak, weak]"),
+         "/exceptions/rivals/stands_for", "repeated"),
+    Edit("an exception by an unknown role", ACTIONS, exception(approved_by="[cfo]"),
+         "/exceptions/rivals/approved_by", "unknown-reference"),
+    Edit("an exception by a role twice", ACTIONS, exception(approved_by="[ceo, ceo]"),
+         "/exceptions/rivals/approved_by", "repeated"),
+    Edit("an exception by nobody", ACTIONS, exception(approved_by="[]"),
+         "/exceptions/rivals/approved_by", "too-short"),
+    Edit("an exception for an unknown action", ACTIONS, exception(actions="[flight]"),
+         "/exceptions/rivals/actions", "unknown-reference"),
+    Edit("an exception without an end", ACTIONS, exception().replace(", at_most: P1Y", ""),
+         "/exceptions/rivals/at_most", "missing"),
+    Edit("an exception named as the interim measures", ACTIONS, exception().replace("rivals", "interim-measures"),
+         "/exceptions/interim-measures", "ambiguous"),
+    # --- what a threshold does ---
+    Edit("a prohibition of an unknown action", EVIDENCE_1, EVIDENCE_1 + "    prohibits: [{actions: [flight], statement: s, clause: c}]\n",
+         f"{T1}/prohibits/0/actions", "unknown-reference"),
+    Edit("a prohibition of an action twice", EVIDENCE_1,
+         EVIDENCE_1 + "    prohibits: [{actions: [training, training], statement: s, clause: c}]\n",
+         f"{T1}/prohibits/0/actions", "repeated"),
+    Edit("a limit on an unknown action", EVIDENCE_1, EVIDENCE_1 + "    limits: [{id: x, actions: [flight], statement: s, clause: c}]\n",
+         f"{T1}/limits/0/actions", "unknown-reference"),
+    Edit("two limits of one name", EVIDENCE_1,
+         EVIDENCE_1 + "    limits: [" + ", ".join(["{id: x, actions: [training], statement: s, clause: c}"] * 2) + "]\n",
+         f"{T1}/limits", "repeated"),
+    Edit("a recommended standard that there is not", EVIDENCE_1,
+         EVIDENCE_1 + "    recommends: [{standard: none, before: [training], clause: c}]\n",
+         f"{T1}/recommends/0/standard", "unknown-reference"),
+    Edit("a recommendation before an unknown action", EVIDENCE_1,
+         EVIDENCE_1 + "    recommends: [{standard: weak, before: [flight], clause: c}]\n",
+         f"{T1}/recommends/0/before", "unknown-reference"),
+    Edit("a threshold's level", EVIDENCE_1, EVIDENCE_1 + "    level: L4\n", f"{T1}/level", "unknown-reference"),
+    Edit("the baseline's level", "baseline: {clause: c, ", "baseline: {clause: c, level: L4, ",
+         "/baseline/level", "unknown-reference"),
+    Edit("a clock without a length", "by: ceo, due: P30D", "by: ceo, due: before, since_assessment: comprehensive",
+         f"{T1}/obligations/0/since_assessment", "no-effect"),
+    # --- leaning, lines, actions ---
+    Edit("a bound by an unknown role", "{threshold_ruled_out: BIO-1}", "{bounded_by: {by: [cfo]}}",
+         f"{T2}/ruled_out/any/0/bounded_by/by", "unknown-reference"),
+    Edit("carried over by a role twice", "{threshold_ruled_out: BIO-1}", "{carried_over: {by: [ceo, ceo]}}",
+         f"{T2}/ruled_out/any/0/carried_over/by", "repeated"),
+    Edit("a bound by nobody", "{threshold_ruled_out: BIO-1}", "{bounded_by: {by: []}}",
+         f"{T2}/ruled_out/any/0/bounded_by/by", "too-short"),
+    Edit("reached by a bound", REACHED_2, "reached: {any: [{finding: reached}, {bounded_by: {by: [ceo]}}]}\n    ruled_out: {any",
+         f"{T2}/reached/any/1", "breaks-a-law"),
+    Edit("a withdrawn line", "riskier: lower,", "riskier: lower, status: withdrawn,",
+         f"{T2}/ruled_out/any/1/at_least_k/of/0/line", "withdrawn"),
+    Edit("a reversal by an unknown role", TRAINING, TRAINING[:-1] + ", may_reverse: [{role: cfo, clause: c}]}",
+         "/actions/training/may_reverse/0/role", "unknown-reference"),
+    Edit("a reversal by a role twice", TRAINING,
+         TRAINING[:-1] + ", may_reverse: [{role: ceo, clause: c}, {role: ceo, clause: d}]}",
+         "/actions/training/may_reverse", "repeated"),
+    Edit("a need twice", TRAINING, TRAINING.replace("[required-standards]", "[required-standards, required-standards]"),
+         "/actions/training/needs", "repeated"),
+    Edit("a reversal as permission", "{role: ceo, verb: approved, clause: c}",
+         "{role: ceo, verb: reversed, clause: c}", "/actions/deployment/sign_offs/0/verb", "misplaced"),
+    Edit("ruled out by a reversal", "{reassessment: not-due}", "{sign_off: reversed, by: rso}",
+         f"{T1}/ruled_out/all/2/sign_off", "misplaced"),
     # --- out of place ---
     Edit("a finding to reassess", WHEN, "when: {finding: reached}", "/reassess/when", "misplaced"),
     Edit("a condition on an open outcome", REACHED_2, "reached: {finding: not-ruled-out}\n    ruled_out: {any",
@@ -376,3 +472,43 @@ def test_a_condition_may_have_only_so_many_parts() -> None:
         read_policy(text.encode(), "yaml")
 
     assert [(f.pointer, f.code) for f in refused.value.faults] == [(T1, "too-large")]
+
+
+def test_no_action_waits_for_a_reassessment_that_the_version_does_not_have() -> None:
+    section = VALID[VALID.index("reassess:") : VALID.index("actions:\n")]
+    text = VALID.replace(section, "").replace(", {reassessment: not-due}", "")
+    assert read_policy(text.encode(), "yaml").reassess is None
+    waits = text.replace(
+        TRAINING, TRAINING.replace("[required-standards]", "[reassessment-not-due]")
+    )
+    with pytest.raises(InvalidDocument) as refused:
+        read_policy(waits.encode(), "yaml")
+
+    assert [(f.pointer, f.code) for f in refused.value.faults] == [
+        ("/actions/training/needs", "unknown-reference")
+    ]
+
+
+def test_a_prohibition_or_a_reassessment_may_stand_alone_before_an_action() -> None:
+    """An action that nothing precedes is refused; each of these precedes it."""
+    nothing = VALID.replace("before: [deployment, training]", "before: [deployment]")
+    due = TRAINING.replace("[required-standards]", "[required-standards, reassessment-not-due]")
+    prohibited = "    prohibits: [{actions: [training], statement: s, clause: c}]\n"
+
+    for text in (
+        nothing.replace(TRAINING, due),
+        nothing.replace(EVIDENCE_1, EVIDENCE_1 + prohibited),
+    ):
+        assert read_policy(text.encode(), "yaml").version == "2"
+    with pytest.raises(InvalidDocument) as refused:
+        read_policy(nothing.encode(), "yaml")
+    assert [f.code for f in refused.value.faults] == ["vacuous"]
+
+
+def test_a_source_without_a_digest_says_why() -> None:
+    digest = f", sha256: {'0' * 64}"
+    noted = VALID.replace(digest, ", note: not to be had")
+    assert read_policy(noted.encode(), "yaml").source.sha256 is None
+    with pytest.raises(InvalidDocument) as refused:
+        read_policy(VALID.replace(digest, "").encode(), "yaml")
+    assert [(f.pointer, f.code) for f in refused.value.faults] == [("/source", "invalid-value")]
