@@ -44,6 +44,7 @@ from app.policy.conditions import (
     FindingIs,
     LineIn,
     ModelFact,
+    children,
     walk,
 )
 from app.policy.timeline import PolicyInForce
@@ -53,6 +54,8 @@ from app.vocabulary import EARLIEST, Decision, Document, Duration, Truth, write_
 _AT: Final = datetime(2100, 1, 1, tzinfo=UTC)
 """The instant that is asked about: any would do, for both versions are asked as if in force."""
 
+_OLDEST: Final = timedelta(days=366 * 129)
+"""The greatest age that evidence can have then: nothing is older than 1970."""
 _WITHIN: Final = timedelta(hours=1)
 """How long before its end a duration still counts."""
 
@@ -63,7 +66,7 @@ class ActionCompared(Document):
     """Whether *b* ever allows the action where *a* denies it.
 
     `never`: proved for all evidence that was looked at. `found`: `case` shows it. `not-found`: the
-    search ended before it was complete. `in_both` is false where only one version names the action.
+    search ended before it was complete.
     """
 
     action: str
@@ -278,8 +281,14 @@ def _renamed(a: PolicyVersion, b: PolicyVersion) -> dict[str, str]:
 
 
 def _ages(durations: Iterable[Duration | None]) -> tuple[timedelta, ...]:
-    """How old evidence may be for each duration to count still; the oldest first, then fresh."""
-    ages = {_oldest(duration) for duration in durations if duration is not None} | {_WITHIN}
+    """How old evidence may be for each duration to count still; the oldest first, then fresh.
+
+    Where some evidence has no limit, one is older than every duration.
+    """
+    given = set(durations)
+    ages = {_oldest(duration) for duration in given if duration is not None} | {_WITHIN}
+    if None in given and max(ages) < _OLDEST:
+        ages.add(max(ages) + _WITHIN)
     return tuple(sorted(ages, reverse=True))
 
 
@@ -287,7 +296,12 @@ def _durations(*versions: PolicyVersion) -> dict[str, set[Duration | None]]:
     """By kind of move, the durations after which such evidence no longer counts."""
     found: dict[str, set[Duration | None]] = {}
     for version in versions:
-        judged = {_duration_of(node) for tree in _trees(version) for _, node in walk(tree)}
+        judged = {
+            _duration_of(node)
+            for tree in _trees(version)
+            for _, node in walk(tree)
+            if not children(node)
+        }
         found.setdefault("finding", set()).update(judged)
         found.setdefault("result", set()).update(judged)
         standards = version.standards.values()
@@ -325,7 +339,7 @@ def _trees(version: PolicyVersion) -> Iterator[Condition]:
 
 def _oldest(duration: Duration) -> timedelta:
     """The greatest age, in hours, at which something of that duration has not ended."""
-    least, most = 0, 24 * 366 * 130
+    least, most = 0, _OLDEST // timedelta(hours=1)
     while most - least > 1:
         middle = (least + most) // 2
         if duration.after(_AT - timedelta(hours=middle)) > _AT:

@@ -435,8 +435,6 @@ def _with_ordered(
     undefined = []
     for recorded in orders:
         order = recorded.item.order
-        if order.policy != version.policy:
-            continue
         for name in order.standards:
             if name in version.standards:
                 before = set(order.actions or version.actions)

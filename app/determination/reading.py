@@ -159,11 +159,7 @@ class Read:
         cleared = max(
             (s.at for s in said if s.at <= self.at and self._clears(s, name)), default=None
         )
-        return [
-            s.at
-            for s in said
-            if s.finding.outcome in _AGAINST and (cleared is None or s.at >= cleared)
-        ]
+        return [at for at, s in self._against(name) if cleared is None or s.at >= cleared]
 
     def _follow_from(self, weaker: str) -> set[str]:
         """The thresholds that the ruling out of *weaker* rules out, also through others."""
@@ -193,8 +189,8 @@ class Read:
         said = self._said(threshold)
         begun = [s for s in said if s.at <= self.at]
         if leaf.finding is Outcome.RULED_OUT:
-            against = [s for s in said if self._speaks_against(s, threshold or "")]
-            worst = max((s.at for s in against if s.at <= self.at), default=None)
+            against = [at for at, _ in self._against(threshold or "")]
+            worst = max((at for at in against if at <= self.at), default=None)
             standing = [
                 s
                 for s in begun
@@ -204,7 +200,7 @@ class Read:
             ]
             if not standing:
                 return NEVER
-            ends = [s.at for s in against if s.at > self.at]
+            ends = [at for at in against if at > self.at]
             if leaf.max_age is not None:
                 ends.append(max(leaf.max_age.after(s.at) for s in standing))
             turns = min(ends, default=None)
@@ -221,12 +217,22 @@ class Read:
         turns = min((s.at for s in reached if s.at > self.at), default=None)
         return Reading(Truth.UNKNOWN, frozenset(), turns)
 
-    def _speaks_against(self, said: Said, threshold: str) -> bool:
-        """Whether it counts against, itself or as what is carried over from a model that reached it."""
-        if said.finding.outcome in _AGAINST:
-            return True
-        other = self.other(said.finding.carried_over_from)
-        return other is not None and other.reached(threshold).truth is Truth.YES
+    def _against(self, name: str) -> list[tuple[datetime, Said]]:
+        """What was found against the threshold, and from when on: also what is carried over from a
+        model that reached it.
+        """
+        found = []
+        for said in self._said(name):
+            other = self.other(said.finding.carried_over_from)
+            if said.finding.outcome in _AGAINST:
+                found.append((said.at, said))
+            elif other is not None:
+                reached = other.reached(name)
+                if reached.truth is Truth.YES:
+                    found.append((said.at, said))
+                elif reached.turns is not None:
+                    found.append((max(said.at, reached.turns), said))
+        return found
 
     def _clears(self, said: Said, threshold: str | None) -> bool:
         """Whether the policy lets this finding rule the threshold out, however old it is."""
@@ -264,23 +270,18 @@ class Read:
         ]
 
     def last_assessed(self, kind: str) -> list[Recorded[Assessment]]:
-        """The assessments of that kind by now from which clocks run: its own, or where there are
-        none those of the model from which its newest findings are carried over. That model's clock
-        runs on, so nothing is put off.
+        """The assessments of that kind by now from which clocks run, oldest first: its own, and those
+        of the models from which findings are carried over where the policy lets them be.
         """
-        own = self._begun(kind)
-        if own:
-            return own
-        carried = [
-            (s.at, s.id, s.finding.carried_over_from)
-            for said in self.evidence.findings.values()
-            for s in said
-            if s.at <= self.at
-            and s.finding.policy == self.policy.policy
-            and s.finding.carried_over_from is not None
-        ]
-        other = self.other(max(carried)[2]) if carried else None
-        return [] if other is None else other.last_assessed(kind)
+        assessed = {one.id: one for one in self._begun(kind)}
+        for name, threshold in self.policy.thresholds.items():
+            leaves = [one for _, one in walk(threshold.ruled_out) if isinstance(one, CarriedOver)]
+            for said in self._said(name):
+                counts = any(set(leaf.carried_over.by) <= set(said.finding.by) for leaf in leaves)
+                other = self.other(said.finding.carried_over_from)
+                if counts and said.at <= self.at and other is not None:
+                    assessed.update((one.id, one) for one in other.last_assessed(kind))
+        return sorted(assessed.values(), key=lambda one: (one.item.conducted_at, one.id))
 
     def _elapsed(self, leaf: Elapsed) -> Reading:
         assessed = self.last_assessed(leaf.elapsed.since_assessment)
@@ -386,7 +387,7 @@ class Read:
         ruled out. Whatever counts against here and is no older outweighs it.
         """
         said = self._said(threshold)
-        against = [s.at for s in said if s.finding.outcome in _AGAINST]
+        against = [at for at, _ in self._against(threshold)]
         worst = max((at for at in against if at <= self.at), default=None)
         bearing: list[tuple[datetime, str, frozenset[str]]] = []
         for one in said:
@@ -798,7 +799,8 @@ class Read:
             (
                 one
                 for one in self.evidence.orders
-                if one.item.order.actions is None or action in one.item.order.actions
+                if (one.item.order.actions is None or action in one.item.order.actions)
+                and one.item.order.policy in (None, self.policy.policy)
             ),
             key=lambda one: (_begins(one.item), one.id),
         )

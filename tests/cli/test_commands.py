@@ -460,3 +460,42 @@ def test_the_past_cannot_gate_the_present(cli: Cli) -> None:
 
     assert ran.code == 2
     assert "--at" in ran.err
+
+
+BACKTEST = ("policy", "backtest", "anthropic-rsp", "2.2", "--scope=history")
+
+
+def test_a_version_beside_itself_is_the_same(published: Service, asking: Cli) -> None:
+    """Of each determination on record: as a sentence for people, and line by line for programs."""
+    asking(*RELEASE, *THEN)
+    ran = asking(*BACKTEST)
+    lines = [read(line) for line in asking(*BACKTEST, "--json").out.splitlines()]
+
+    assert ran.code == 0, ran.err
+    summary = lines[-1]["summary"]
+    assert summary["decided"] == summary["same"] > 0
+    assert ran.out.splitlines()[-1].startswith(f"{summary['decided']} decided:")
+    assert "progress" in lines[0]
+
+
+def test_what_another_version_says_otherwise_is_a_table(
+    published: Service, asking: Cli, tmp_path: Path
+) -> None:
+    """A draft without an action denies it, and says so; it fails no pipeline."""
+    draft = tmp_path / "draft.yaml"
+    text = (RSP / "2.2.yaml").read_text()
+    draft.write_text(text.replace('version: "2.2"', 'version: "2.2-draft"', 1))
+    assert asking("policy", "publish", draft).code == 0
+    ran = asking("policy", "backtest", "anthropic-rsp", "2.2-draft", "--limit=3")
+
+    assert ran.code == 0, ran.err
+    assert "decided:" in ran.out
+
+
+def test_a_version_that_is_not_recorded_cannot_be_backtested(
+    published: Service, asking: Cli
+) -> None:
+    ran = asking("policy", "backtest", "anthropic-rsp", "no-such", "--json")
+
+    assert (ran.code, ran.out) == (1, "")
+    assert "`anthropic-rsp no-such`" in ran.err

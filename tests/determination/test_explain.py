@@ -261,7 +261,7 @@ def test_any_determination_is_explained(situation: Situation, form: Form) -> Non
         assert bare(piece["digest"]) in told
     for answer in document["thresholds"]:
         for found in findings_counted(answer, document, pieces):
-            assert bare(found["reason"]) in told
+            assert bare(f"Their reason: {found['reason']}") in told
 
 
 def findings_counted(answer: Json, document: Json, pieces: Mapping[str, Json]) -> Iterator[Json]:
