@@ -4,7 +4,7 @@
 
 The service runs on its embedded Postgres with the shipped policies. Every model has what was
 published of Claude Opus 4, one piece after another with determinations between, so that the history
-has many different cuts. RSP 2.1 is then asked of all of them, beside the answers of 2.2. Meanwhile
+has many different cuts. RSP 2.0 is then asked of all of them, beside the answers of 2.2. Meanwhile
 one client asks for the gate of a model, over and over: how long it waits is told too.
 """
 
@@ -24,6 +24,8 @@ from determinations import POLICIES, QUESTION, service
 
 VERSIONS = "/v1/policies/anthropic-rsp/versions"
 BATCH = 200
+THEN = QUESTION | {"at": "2025-05-22T16:00:00Z"}
+"""The day of release, on which the evidence still counts."""
 
 
 async def record(client: httpx.AsyncClient, models: int, determinations: int) -> None:
@@ -46,7 +48,7 @@ async def record(client: httpx.AsyncClient, models: int, determinations: int) ->
         want = determinations * step // len(pieces)
         while made < want:
             many = min(BATCH, want - made)
-            asked = [QUESTION | {"model": names[(made + i) % models]} for i in range(many)]
+            asked = [THEN | {"model": names[(made + i) % models]} for i in range(many)]
             answer = await client.post("/v1/determinations/batch", json={"determinations": asked})
             answer.raise_for_status()
             made += many
@@ -58,7 +60,7 @@ async def backtest(client: httpx.AsyncClient) -> tuple[float, dict[str, Any], in
     last: dict[str, Any] = {}
     differences = 0
     body = {"scope": "history"}
-    async with client.stream("POST", f"{VERSIONS}/2.1/backtest", json=body) as answer:
+    async with client.stream("POST", f"{VERSIONS}/2.0/backtest", json=body) as answer:
         answer.raise_for_status()
         async for line in answer.aiter_lines():
             last = json.loads(line)

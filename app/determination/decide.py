@@ -125,6 +125,7 @@ def decide(
         for s, _ in read_standards
         if s.met != "yes"
         and question.action in s.before
+        and not _is_ordered(s.id, orders)
         and (exception := read.excepted(s.id, question.action)) is not None
     }
     standing = {name: before for name, before in requirements.items() if name not in excepted}
@@ -452,6 +453,11 @@ def _with_ordered(
                     )
                 )
     return requirements, undefined
+
+
+def _is_ordered(standard: str, orders: Iterable[Recorded[OrderOnRecord]]) -> bool:
+    """Whether a standing order requires it: the policy's exceptions are from the policy alone."""
+    return any(standard in recorded.item.order.standards for recorded in orders)
 
 
 def _recommended(

@@ -223,12 +223,14 @@ class Read:
         """
         found = []
         for said in self._said(name):
-            other = self.other(said.finding.carried_over_from)
+            carried_over_from = said.finding.carried_over_from
             if said.finding.outcome in _AGAINST:
                 found.append((said.at, said))
-            elif other is not None:
-                reached = other.reached(name)
-                if reached.truth is Truth.YES:
+            elif carried_over_from is not None:
+                other = self.other(carried_over_from)
+                reached = None if other is None else other.reached(name)
+                # A model that cannot be read may have reached it.
+                if reached is None or reached.truth is Truth.YES:
                     found.append((said.at, said))
                 elif reached.turns is not None:
                     found.append((max(said.at, reached.turns), said))
@@ -277,7 +279,12 @@ class Read:
         for name, threshold in self.policy.thresholds.items():
             leaves = [one for _, one in walk(threshold.ruled_out) if isinstance(one, CarriedOver)]
             for said in self._said(name):
-                counts = any(set(leaf.carried_over.by) <= set(said.finding.by) for leaf in leaves)
+                counts = any(
+                    set(leaf.carried_over.by) <= set(said.finding.by)
+                    and leaf.carried_over.in_assessment in (None, said.kind)
+                    and self.at < _forever(said.at, leaf.carried_over.max_age)
+                    for leaf in leaves
+                )
                 other = self.other(said.finding.carried_over_from)
                 if counts and said.at <= self.at and other is not None:
                     assessed.update((one.id, one) for one in other.last_assessed(kind))

@@ -85,7 +85,7 @@ def permission_of(dependency: Callable[..., Any] | None) -> Permission | None:
 
 
 async def _context(request: Request, caller: Caller, key_of: IdempotencyKeyOf) -> Context:
-    return Context(store_of(request), caller.id, now(), await key_of(caller.id))
+    return Context(store_of(request), caller.id, now(), await key_of(caller.id), now)
 
 
 async def _reading(request: Request, caller: Caller) -> Context:

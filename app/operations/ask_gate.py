@@ -125,6 +125,7 @@ async def ask_gate(
             except Stale as stale:
                 moving |= stale.moved
                 context.store.forget(stale.moved)
+                context = context.renewed()
                 continue
         if appended.replayed:
             await _refuse_superseded(context, appended)
@@ -172,7 +173,8 @@ def _gate(
     left_out: Sequence[OutOfScope],
     accepts_conditions: bool,
 ) -> Gate:
-    decision = strictest(one.determination for one in decided)
+    unanswered = list(_unanswered_orders(context.now, asked.action, read, decided))
+    decision = Decision.DENY if unanswered else strictest(one.determination for one in decided)
     passes = decision is Decision.ALLOW or (
         accepts_conditions and decision is Decision.ALLOW_WITH_CONDITIONS
     )
@@ -197,7 +199,7 @@ def _gate(
         determinations=tuple(draft.subject for draft in drafts),
         policies=tuple(answered),
         out_of_scope=tuple(left_out),
-        reasons=tuple(_reasons(decided, drafts)),
+        reasons=(*_reasons(decided, drafts), *unanswered),
         valid_until=_valid_until(context.now, read, decided),
         at=context.now,
         actor=context.actor,
@@ -219,6 +221,31 @@ def _reasons(decided: Sequence[Decided], drafts: Sequence[Draft]) -> Iterable[Ga
                     determination=draft.subject,
                     message=reason.message,
                 )
+
+
+def _unanswered_orders(
+    now: datetime, action: str, read: _Read, decided: Sequence[Decided]
+) -> Iterable[GateReason]:
+    """An order that requires standards of a policy under which nothing was decided: nobody can say
+    whether they are met, so it closes the gate until it is lifted.
+    """
+    answered = {one.asked.policy for one in decided}
+    orders = {one.id: one for _, snapshot in read.snapshots for one in snapshot.evidence.orders}
+    for id, recorded in sorted(orders.items()):
+        order, lifted = recorded.item.order, recorded.item.lifted
+        stands = (
+            (order.actions is None or action in order.actions)
+            and (order.begins_at is None or order.begins_at <= now)
+            and (lifted is None or lifted.item.lifted_at is None or lifted.item.lifted_at > now)
+        )
+        if stands and order.policy is not None and order.policy not in answered:
+            yield GateReason(
+                code="order.not_answered",
+                policy=order.policy,
+                determination=None,
+                message=f"`{order.issuer}` requires standards of `{order.policy}`, which does not "
+                f"answer for this ({id})",
+            )
 
 
 def _valid_until(now: datetime, read: _Read, decided: Sequence[Decided]) -> datetime | None:

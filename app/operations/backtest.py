@@ -19,7 +19,7 @@ from app.storage.history import Asked, ModelHistory, NotRebuilt
 from app.storage.ledger import Recorded
 from app.vocabulary import Document, Integer, read_instant, write_instant
 
-AT_A_TIME: Final = 25
+AT_A_TIME: Final = 5
 """How many questions are decided before the server sees to others."""
 
 PAGE: Final = 200

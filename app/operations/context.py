@@ -1,7 +1,8 @@
 """What every operation is given: who asks, when, and where records are kept."""
 
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -27,6 +28,12 @@ class Context:
     actor: str
     now: datetime
     key: IdempotencyKey | None = None
+    clock: Callable[[], datetime] | None = None
+    """Tells the time anew, for what has to be decided anew."""
+
+    def renewed(self) -> "Context":
+        """The request as of now: what was recorded while it waited has begun by then."""
+        return self if self.clock is None else replace(self, now=self.clock())
 
 
 def new_id(prefix: str) -> str:

@@ -77,6 +77,7 @@ async def determine(
             except Stale as stale:
                 moving |= stale.moved
                 context.store.forget(stale.moved)
+                context = context.renewed()
                 continue
         if appended.replayed:
             await refuse_superseded(context, appended)

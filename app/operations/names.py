@@ -4,10 +4,10 @@ be recorded and have no effect, and a misspelt finding against release would be 
 Each function gives every unknown name at once, with its pointer below *place*.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
-from app.assessment.assessment import Assessment
+from app.assessment.assessment import Assessment, ModelVersion
 from app.assessment.exceptions import INTERIM_MEASURES, ExceptionRequest
 from app.assessment.orders import Order
 from app.assessment.safeguards import SafeguardReport
@@ -77,12 +77,21 @@ def unknown_in_sign_off(sign_off: SignOff, versions: VersionsOf, place: Place = 
     ]
 
 
-def unknown_in_order(order: Order, versions: VersionsOf) -> list[Fault]:
-    """Unknown policy or standards; an order names those only where it requires them."""
+def unknown_in_order(order: Order, versions: VersionsOf, actions: Collection[str]) -> list[Fault]:
+    """Unknown actions, policy or standards; an order names the last two only where it requires."""
+    misspelt = [
+        Fault(
+            pointer("actions", i),
+            "unknown-action",
+            f"no recorded policy version names an action `{action}`",
+        )
+        for i, action in enumerate(order.actions or ())
+        if action not in actions
+    ]
     if order.policy is None:
-        return []
+        return misspelt
     named = versions(order.policy)
-    faults = _unknown_policy(order.policy, named, ())
+    faults = [*misspelt, *_unknown_policy(order.policy, named, ())]
     for i, standard in enumerate(order.standards):
         faults += _unknown("standard", standard, named, lambda v: v.standards, ("standards", i))
     return faults
@@ -161,3 +170,22 @@ def _criteria(version: PolicyVersion, standard: str) -> Iterable[str]:
         yield criterion
         for part in content.parts or ():
             yield f"{criterion}/{part}"
+
+
+def disagreements(model: ModelVersion, others: Iterable[ModelVersion]) -> list[Fault]:
+    """Where *model* says of its weights what another model version with the same ones does not:
+    they would share their assessments, and not the policies that speak of them.
+    """
+    faults = {}
+    for other in others:
+        said = [
+            ("developer", model.developer, other.developer),
+            ("training_compute_flop", model.training_compute_flop, other.training_compute_flop),
+        ]
+        facts = sorted(set(model.facts) | set(other.facts))
+        said += [(f"facts/{name}", model.facts.get(name), other.facts.get(name)) for name in facts]
+        for place, mine, theirs in said:
+            if mine != theirs:
+                message = f"`{other.model}` has the same weights and says otherwise"
+                faults[place] = Fault("/" + place, "weights-disagree", message)
+    return list(faults.values())

@@ -33,6 +33,7 @@ from app.operations.context import (
     refuse_reused_key,
 )
 from app.operations.names import (
+    disagreements,
     unknown_in_assessment,
     unknown_in_report,
     unknown_in_sign_off,
@@ -55,7 +56,8 @@ CLOCK_SLACK: Final = timedelta(minutes=1)
 async def register_model(context: Context, model: ModelVersion) -> tuple[Recorded, bool]:
     """Register *model*. The same body again gives the same answer; another one is refused.
 
-    Gives what is recorded, and whether it was there before. Raises `AlreadyRecorded`.
+    Gives what is recorded, and whether it was there before. Raises `AlreadyRecorded`, and
+    `InvalidDocument` where other model versions with the same weights say otherwise of them.
     """
     document = _document(model)
     stream = model_stream(model.model)
@@ -71,6 +73,10 @@ async def register_model(context: Context, model: ModelVersion) -> tuple[Recorde
             parent = await context.store.known_model(model.parent)
             if parent.recorded is None:
                 raise InvalidDocument((unknown_model("/parent", model.parent),))
+        if model.weights is not None:
+            others = await context.store.models_with(model.weights)
+            if faults := disagreements(model, others):
+                raise InvalidDocument(tuple(faults))
         try:
             appended = await context.store.ledger.append(
                 [

@@ -25,7 +25,9 @@ async def record_order(context: Context, order: Order) -> Appended:
         "ord",
         standing,
         order.model,
-        unknown_in_order(order, lambda policy: known.named_at(policy, begins, context.now)),
+        unknown_in_order(
+            order, lambda policy: known.named_at(policy, begins, context.now), known.actions
+        ),
         lambda id: EvidenceRow(id, Kind.ORDER.value, order.model, order.policy, begins),
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ledger.entry import Kind
@@ -186,6 +186,17 @@ async def model_record(
     return await _first(connection, asked)
 
 
+async def models_with(connection: AsyncConnection, weights: str) -> tuple[Recorded, ...]:
+    """The registrations with those weights, in the order of recording."""
+    asked = (
+        select(*_RECORD)
+        .join(model_version, model_version.c.index == ledger_entry.c.index)
+        .where(model_version.c.weights == weights)
+        .order_by(model_version.c.index)
+    )
+    return await _all(connection, asked)
+
+
 async def evidence_on(
     connection: AsyncConnection,
     model: str,
@@ -256,7 +267,8 @@ async def evidence_of_id(connection: AsyncConnection, id: str) -> EvidenceRecord
 async def latest_determination(
     connection: AsyncConnection, model: str, action: str, policy: str | None = None
 ) -> Recorded | None:
-    """The one made at the latest instant, under *policy* or under any; the last recorded of those.
+    """The one made at the latest instant, under *policy* or under any; of several of one instant the
+    strictest, and of these the last recorded.
 
     Not one that was asked for with what was known in the past.
     """
@@ -267,7 +279,14 @@ async def latest_determination(
             determination.c.action == action,
             ~determination.c.as_known,
         )
-        .order_by(determination.c.at.desc(), determination.c.index.desc())
+        .order_by(
+            determination.c.at.desc(),
+            # Of those of one instant, as a gate makes them, the strictest speaks.
+            case(
+                {"deny": 2, "allow_with_conditions": 1}, value=determination.c.decision, else_=0
+            ).desc(),
+            determination.c.index.desc(),
+        )
         .limit(1)
     )
     if policy is not None:

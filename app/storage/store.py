@@ -164,6 +164,7 @@ class Known:
     versions: Mapping[str, tuple[PolicyVersion, ...]]
     timelines: Mapping[str, tuple[PolicyInForce, ...]]
     lines: frozenset[str]
+    actions: frozenset[str]
 
     def named_at(self, policy: str, *instants: datetime) -> list[PolicyVersion]:
         """The versions of the policy in force at any of those instants; where none was, all that
@@ -382,6 +383,7 @@ class Store:
                 for policy in asked
             },
             lines=frozenset(line for r in versions for line in r.version.lines),
+            actions=frozenset(action for r in versions for action in r.version.actions),
         )
 
     async def _read_policies(
@@ -438,6 +440,12 @@ class Store:
         if version is None:
             version = self._parsed[identity] = recorded_policy(record.document)
         return RecordedPolicy(version, identity, record.document, record.position)
+
+    async def models_with(self, weights: str) -> Sequence[ModelVersion]:
+        """The model versions that are registered with those weights."""
+        async with self._reading() as connection:
+            found = await records.models_with(connection, weights)
+        return [_read(_MODEL, record.document) for record in found]
 
     # --- models and evidence -------------------------------------------------------------------
 

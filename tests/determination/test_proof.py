@@ -2,6 +2,7 @@
 the engine then answers. The unsound trees are made past the language, which would refuse them.
 """
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from app.vocabulary import Outcome, Verb
 SAMPLE = read_policy((Path(__file__).parents[1] / "policy" / "valid.yaml").read_bytes(), "yaml")
 REACHED = FindingIs(finding=Outcome.REACHED)
 RULED_OUT = FindingIs(finding=Outcome.RULED_OUT, by=("ceo",))
-BIG = ModelFact(fact="training_compute_flop", at_least=10)
+BIG = ModelFact(fact="training_compute_flop", at_least=Decimal(10))
 
 
 def with_threshold(**changed: Any) -> PolicyVersion:

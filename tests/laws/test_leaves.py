@@ -161,8 +161,8 @@ def leaning() -> Iterator[Piece]:
 def leaning_on_what_fell() -> Iterator[Piece]:
     """The same where the stronger model reached the threshold: leaning on it permits nothing."""
     for piece in leaning():
-        leans = piece.kind in ("bounded-by", "carried-over")
-        yield Piece(piece.kind, piece.at, -1, piece.evidence) if leans else piece
+        side = {"bounded-by": 0, "carried-over": -1}.get(piece.kind)
+        yield piece if side is None else Piece(piece.kind, piece.at, side, piece.evidence)
 
 
 def judgements_on_both() -> Iterator[Piece]:
@@ -201,7 +201,9 @@ def signatures() -> Iterator[Piece]:
     """Approvals and reversals by the role and by another."""
     for at, role in product(STEPS, BOTH):
         yield Piece(f"approved {role}", at, 1, signed(role, Verb.APPROVED, at))
-        yield Piece(f"reversed {role}", at, -1, signed(role, Verb.REVERSED, at))
+        # The word of another role takes nothing back.
+        side = -1 if role == "ceo" else 0
+        yield Piece(f"reversed {role}", at, side, signed(role, Verb.REVERSED, at))
 
 
 def signed(role: str, verb: Verb, at: datetime) -> Evidence:
@@ -329,6 +331,23 @@ def test_a_further_piece_moves_the_leaf_only_its_own_way(name: str) -> None:
             *before, last = chosen
             moved = scope.permission(reading) - scope.permission(read[tuple(before), at])
             assert moved * last.side >= 0, (before, last, at)
+
+
+NOTHING_OUTWEIGHS: Final = {"assessed", "elapsed", "grown", "fact", "line in"}
+"""What a piece that counts against elsewhere does not touch: clocks, which run whatever is found,
+facts, and what was measured to be ruled in.
+"""
+
+
+@pytest.mark.parametrize("name", [name for name in LEAVES if name not in NOTHING_OUTWEIGHS])
+def test_what_counts_against_outweighs_what_permits_and_is_no_newer(name: str) -> None:
+    """The stricter of two that speak for one instant counts, and so does the later one."""
+    scope, read = LEAVES[name], readings(name)
+    for (chosen, at), reading in read.items():
+        if len(chosen) == 2:
+            permits, against = chosen
+            if (permits.side, against.side) == (1, -1) and permits.at <= against.at <= at:
+                assert scope.decides(reading) <= scope.decides(read[(against,), at]), (chosen, at)
 
 
 @pytest.mark.parametrize("name", LEAVES)
