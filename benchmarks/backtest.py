@@ -1,6 +1,6 @@
 """How long a backtest over recorded determinations takes, and whether live requests go on meanwhile.
 
-    .venv/bin/python benchmarks/backtest.py [--determinations 10000] [--models 20]
+    .venv/bin/python -m benchmarks.backtest [--determinations 10000] [--models 20]
 
 The service runs on its embedded Postgres with the shipped policies. Every model has what was
 published of Claude Opus 4, one piece after another with determinations between, so that the history
@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from determinations import POLICIES, QUESTION, service
+
+from benchmarks.determinations import POLICIES, QUESTION, service
 
 VERSIONS = "/v1/policies/anthropic-rsp/versions"
 BATCH = 200

@@ -156,6 +156,9 @@ def prove_versions(paths: Files, write: Write = False, as_json: service.Json = F
             cases = _read_or_fail(cases_file, _read_cases) if cases_file.exists() else ()
             if cases and not any(run_case(case, version) for case in cases):
                 proof = with_table(proof, coverage(version, cases))
+            else:
+                why = f"{file}: its decision cases are not measured: none, or one fails"
+                typer.echo(why, err=True)
             file.with_name(f"{stem}.proof.json").write_bytes(proof_text(proof))
         proofs.append(proof)
     if as_json:

@@ -219,7 +219,7 @@ class Read:
 
     def _against(self, name: str) -> list[tuple[datetime, Said]]:
         """What was found against the threshold, and from when on: also what is carried over from a
-        model that reached it.
+        model on which it is not ruled out.
         """
         found = []
         for said in self._said(name):
@@ -227,13 +227,13 @@ class Read:
             if said.finding.outcome in _AGAINST:
                 found.append((said.at, said))
             elif carried_over_from is not None:
+                # As it is on that model; one that cannot be read may have reached it.
                 other = self.other(carried_over_from)
-                reached = None if other is None else other.reached(name)
-                # A model that cannot be read may have reached it.
-                if reached is None or reached.truth is Truth.YES:
+                holds, turns = (False, None) if other is None else other.surely_ruled_out(name)
+                if not holds:
                     found.append((said.at, said))
-                elif reached.turns is not None:
-                    found.append((max(said.at, reached.turns), said))
+                elif turns is not None:
+                    found.append((max(said.at, turns), said))
         return found
 
     def _clears(self, said: Said, threshold: str | None) -> bool:
@@ -407,17 +407,22 @@ class Read:
                 or (other := self.other(one.finding.other_model)) is None
             ):
                 continue
-            reached, ruled_out = other.reached(threshold), other.ruled_out(threshold)
-            if reached.truth is Truth.YES or ruled_out.truth is not Truth.YES:
-                continue
-            ends = [at for at in (reached.turns, ruled_out.turns) if at is not None]
-            until = min([*ends, _forever(one.at, leaf.max_age)])
-            bearing.append((until, one.id, ruled_out.evidence))
+            holds, ends = other.surely_ruled_out(threshold)
+            if holds:
+                until = min(ends or _NOT_AT_ALL, _forever(one.at, leaf.max_age))
+                bearing.append((until, one.id, other.ruled_out(threshold).evidence))
         if not bearing:
             return NEVER
         until, id, evidence = max(bearing, key=lambda one: one[:2])
         turns = min([until, *(at for at in against if at > self.at)])
         return Reading(Truth.YES, evidence | {id}, _ever(turns), rests_on)
+
+    def surely_ruled_out(self, name: str) -> tuple[bool, datetime | None]:
+        """Whether the threshold is ruled out and not reached, and when that may end."""
+        reached, ruled_out = self.reached(name), self.ruled_out(name)
+        if reached.truth is Truth.YES or ruled_out.truth is not Truth.YES:
+            return False, None
+        return True, min((at for at in (reached.turns, ruled_out.turns) if at), default=None)
 
     def other(self, model: str | None) -> "Read | None":
         """The evidence on another model version under the same policy version, at this instant.

@@ -299,6 +299,10 @@ def _thresholds(version: PolicyVersion) -> Found:
             _size(tree) > _LARGEST_CONDITION for tree in (threshold.reached, threshold.ruled_out)
         ):
             yield path, "too-large", f"a condition has more than {_LARGEST_CONDITION} parts"
+        facts = any(isinstance(node, ModelFact) for _, node in walk(threshold.reached))
+        if facts and threshold.not_ruled_out.means == "does-not-bind":
+            why = "rests on a fact, and one that is not on record would undo what people found"
+            yield (*path, "reached"), "breaks-a-law", why
         if not _asks_for_evidence(threshold.ruled_out):
             why = (
                 "can hold without a finding by named roles or a result: nothing but evidence on "

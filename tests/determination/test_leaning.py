@@ -176,13 +176,16 @@ def test_each_leaf_takes_its_own_kind_of_finding() -> None:
     assert on_t(asked(leaning(BOUNDED), [leans(2, "carried-over", "old@1")], old))[0] != "ruled_out"
 
 
-def test_a_carried_over_reaching_outweighs_an_older_ruling_out() -> None:
-    """The newest judgement of the same people is "as on that one", and that one reached it."""
+def test_what_is_carried_over_and_not_ruled_out_outweighs_an_older_ruling_out() -> None:
+    """The newest judgement of the same people is "as on that one": reached, or not known there."""
     own = [assessed(1, RULED_OUT), leans(2, "carried-over", "old@1")]
     reached = {"old@1": [assessed(3, {"T": "reached"})]}
+    ruled_out = {"old@1": [assessed(1, RULED_OUT)]}
 
     assert on_t(asked(leaning(CARRIED), own, reached))[0] == "not_ruled_out"
-    assert on_t(asked(leaning(CARRIED), own, {"old@1": []}))[0] == "ruled_out"
+    assert on_t(asked(leaning(CARRIED), own, {"old@1": []}))[0] == "not_ruled_out"
+    assert on_t(asked(leaning(CARRIED), own, {}))[0] == "not_ruled_out"
+    assert on_t(asked(leaning(CARRIED), own, ruled_out))[0] == "ruled_out"
 
 
 def test_clocks_run_from_the_assessment_that_is_carried_over() -> None:

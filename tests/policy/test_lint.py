@@ -254,7 +254,7 @@ FAULTS = [
     Edit("reached and ruled out by one fact", f"reached: {{finding: reached}}\n    {RULED_OUT_2}",
          "reached: {fact: training_compute_flop, below: 1e26}\n"
          "    ruled_out: {not: {fact: training_compute_flop, at_least: 1e25}}",
-         f"{T2}/ruled_out", "no-evidence"),
+         f"{T2}/ruled_out", "no-evidence", beside=1),
     Edit("ruled out by nobody's finding", "{finding: ruled-out, by: [ceo, rso]}", "{finding: ruled-out}",
          f"{T1}/ruled_out", "no-evidence"),
     Edit("ruled out by a fact alone", "{k: 2, of", "{k: 1, of", f"{T2}/ruled_out", "no-evidence"),
