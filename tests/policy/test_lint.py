@@ -255,6 +255,9 @@ FAULTS = [
          "reached: {fact: training_compute_flop, below: 1e26}\n"
          "    ruled_out: {not: {fact: training_compute_flop, at_least: 1e25}}",
          f"{T2}/ruled_out", "no-evidence", beside=1),
+    Edit("a fact in what does not bind", f"reached: {{finding: reached}}\n    {RULED_OUT_2}",
+         "reached: {any: [{finding: reached}, {fact: training_compute_flop, above: 1e26}]}\n"
+         f"    {RULED_OUT_2}", f"{T2}/reached", "breaks-a-law"),
     Edit("ruled out by nobody's finding", "{finding: ruled-out, by: [ceo, rso]}", "{finding: ruled-out}",
          f"{T1}/ruled_out", "no-evidence"),
     Edit("ruled out by a fact alone", "{k: 2, of", "{k: 1, of", f"{T2}/ruled_out", "no-evidence"),
