@@ -282,7 +282,6 @@ class Read:
                 counts = any(
                     set(leaf.carried_over.by) <= set(said.finding.by)
                     and leaf.carried_over.in_assessment in (None, said.kind)
-                    and self.at < _forever(said.at, leaf.carried_over.max_age)
                     for leaf in leaves
                 )
                 other = self.other(said.finding.carried_over_from)

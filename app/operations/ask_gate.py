@@ -249,11 +249,17 @@ def _unanswered_orders(
 
 
 def _valid_until(now: datetime, read: _Read, decided: Sequence[Decided]) -> datetime | None:
-    """Until the first determination may change, or another version comes into force: one of a
-    policy that does not apply now may apply.
+    """Until the first determination may change, another version comes into force (one of a policy
+    that does not apply now may apply), or an order begins.
     """
     ends = [one.determination.valid_until for one in decided]
-    begins = (span.since for _, snapshot in read.snapshots for span in snapshot.timeline)
+    begins = [span.since for _, snapshot in read.snapshots for span in snapshot.timeline]
+    begins += [
+        one.item.order.begins_at
+        for _, snapshot in read.snapshots
+        for one in snapshot.evidence.orders
+        if one.item.order.begins_at is not None
+    ]
     ends += [since for since in begins if since > now]
     return min((end for end in ends if end is not None), default=None)
 

@@ -62,7 +62,12 @@ async def register_model(context: Context, model: ModelVersion) -> tuple[Recorde
     document = _document(model)
     stream = model_stream(model.model)
     for _ in range(ATTEMPTS):
+        rests_on: dict[str, int] = {}
+        if model.weights is not None:
+            # Read first, so that whoever registers the same weights in between makes this stale.
+            rests_on |= await context.store.streams([weights_stream(model.weights)])
         known = await context.store.known_model(model.model)
+        rests_on[stream] = known.stream
         if known.recorded is not None:
             if known.recorded.document == document:
                 await refuse_reused_key(context)
@@ -88,7 +93,7 @@ async def register_model(context: Context, model: ModelVersion) -> tuple[Recorde
                     )
                 ],
                 actor=context.actor,
-                rests_on={stream: known.stream},
+                rests_on=rests_on,
                 touches=_touched(Kind.ASSESSMENT, model.model, model.weights),
                 key=context.key,
             )

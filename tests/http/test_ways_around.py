@@ -1,5 +1,6 @@
 """Ways around the gate that were tried by somebody who wanted a model shipped; each is closed."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -180,3 +181,33 @@ async def test_a_model_that_reached_it_cannot_be_crowded_out(
         await post(empty_client, "assessments", bound)
 
     assert await decision(empty_client, "m@1") == "deny"
+
+
+async def test_a_gate_holds_no_longer_than_until_an_order_begins(
+    empty: Service, empty_client: httpx.AsyncClient
+) -> None:
+    await in_force(empty, empty_client, policy())
+    await in_force(empty, empty_client, policy("other", applies_to={"developer": ["somebody"]}))
+    await register(empty_client, "m@1")
+    await post(empty_client, "assessments", found("m@1"))
+    begins = soon(hours=1)
+    await post(empty_client, "orders", ordered(policy="other", begins_at=begins))
+    gate = await post(empty_client, "gate", {"model": "m@1", "action": ACTION})
+
+    assert (gate["decision"], gate["valid_until"]) == ("allow", begins)
+
+
+async def test_weights_that_disagree_are_refused_also_at_once(
+    empty: Service, empty_client: httpx.AsyncClient
+) -> None:
+    await in_force(empty, empty_client, policy())
+    answers = await asyncio.gather(
+        *(
+            empty_client.post(
+                "/v1/models", json={"model": f"m{i}@1", "developer": f"lab-{i}", "weights": "w"}
+            )
+            for i in range(3)
+        )
+    )
+
+    assert sorted(answer.status_code for answer in answers) == [201, 422, 422]
