@@ -98,6 +98,8 @@ def tree_changed(text: bytes, chance: random.Random) -> bytes:
                 )
             case _:
                 holder[key] = [holder[key]] * chance.choice((1, 2, 30))
+        # A fresh copy, so that what was put in two places is not one thing that holds itself.
+        tree = json.loads(json.dumps(tree))
     return json.dumps(tree).encode("utf-8", "surrogatepass")
 
 
