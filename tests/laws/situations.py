@@ -840,19 +840,23 @@ def _with_other(evidence: Evidence, model: str, known: Evidence) -> Evidence:
 
 def permits(situation: Situation, finding: Finding) -> bool:
     """Whether the finding can only permit: a ruling out, or one that leans on another model, unless
-    what is carried over from there is that the threshold is reached.
+    what is carried over from there is that the threshold is not ruled out.
     """
     if finding.outcome in (Outcome.RULED_OUT, Outcome.BOUNDED_BY):
         return True
     if finding.outcome is not Outcome.CARRIED_OVER:
         return False
-    other = situation.evidence.others.get(finding.carried_over_from or "")
-    if other is None or finding.threshold not in situation.version.thresholds:
+    if finding.carried_over_from is None or finding.threshold not in situation.version.thresholds:
         return True
+    other = situation.evidence.others.get(finding.carried_over_from)
+    if other is None:
+        return False
     asked = replace(situation.question, model=other.model.model)
     known = replace(other.evidence, others=situation.evidence.others)
     answer = decide(asked, situation.policy, other.model, known)
-    return all(one.status != "reached" for one in answer.thresholds if one.id == finding.threshold)
+    return any(
+        one.id == finding.threshold and one.status == "ruled_out" for one in answer.thresholds
+    )
 
 
 def less_by_one_that_permits(situation: Situation) -> Iterator[tuple[str, Evidence]]:
