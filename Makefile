@@ -82,7 +82,7 @@ $(VENV)/.installed-dev: requirements-dev.lock requirements.lock pyproject.toml
 
 # Needs uv. A release must have been out for a week before it is taken. The dependency groups come
 # in on standard input, for uv leaves them alone in a project that it does not manage.
-UV_COMPILE = uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
+UV_COMPILE = uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --exclude-newer "7 days" pyproject.toml -
 GROUPS_OF = $(PYTHON) -c 'import sys, tomllib; \
 	groups = tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]; \
