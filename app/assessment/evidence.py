@@ -40,12 +40,13 @@ class OtherModel:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One finding, with the assessment that it came in."""
+    """One finding, with the assessment that it came in; `index`: the place of that in the ledger."""
 
     id: str
     at: datetime
     kind: str
     finding: Finding
+    index: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,16 @@ class Measured:
     id: str
     at: datetime
     result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """One sign-off, with its id, when it was given, and its place in the ledger."""
+
+    at: datetime
+    id: str
+    index: int | None
+    sign_off: SignOff
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,7 @@ class Evidence:
         for assessment in self.assessed:
             item = assessment.item
             for finding in item.findings:
-                said = Said(assessment.id, item.conducted_at, item.kind, finding)
+                said = Said(assessment.id, item.conducted_at, item.kind, finding, assessment.index)
                 found.setdefault((finding.policy, finding.threshold), []).append(said)
         return found
 
@@ -131,6 +142,13 @@ class Evidence:
                 measured.setdefault(result.line, []).append(one)
         return measured
 
+    def measured(self, line: str, unit: str) -> Sequence[Measured]:
+        """What was measured of a line that is told in that unit, oldest first. A result that says
+        another unit is of another line of the same name.
+        """
+        of_name = self.results.get(line, ())
+        return [one for one in of_name if one.result.unit in (None, unit)]
+
     @cached_property
     def reports(self) -> Mapping[tuple[str, str], Sequence[Recorded[SafeguardReport]]]:
         """By policy and standard."""
@@ -140,13 +158,16 @@ class Evidence:
         return reported
 
     @cached_property
-    def signed(self) -> Mapping[str, Sequence[tuple[datetime, str, SignOff]]]:
-        """By policy: when each sign-off was given, its id, and the sign-off, oldest first."""
-        signed: dict[str, list[tuple[datetime, str, SignOff]]] = {}
-        for sign_off in self.sign_offs:
-            given_at = sign_off.item.given_at
+    def signed(self) -> Mapping[str, Sequence[Signed]]:
+        """By policy, oldest first."""
+        signed: dict[str, list[Signed]] = {}
+        for one in self.sign_offs:
+            given_at = one.item.given_at
             assert given_at is not None, "the server's time is filled in before it is recorded"
-            signed.setdefault(sign_off.item.policy, []).append(
-                (given_at, sign_off.id, sign_off.item)
+            signed.setdefault(one.item.policy, []).append(
+                Signed(given_at, one.id, one.index, one.item)
             )
-        return {policy: sorted(given, key=lambda g: g[:2]) for policy, given in signed.items()}
+        return {
+            policy: sorted(given, key=lambda one: (one.at, one.id))
+            for policy, given in signed.items()
+        }

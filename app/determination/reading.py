@@ -5,6 +5,7 @@ not lapsed; what counts against never lapses, and only something newer that perm
 Where two pieces speak for the same instant, the stricter one counts.
 """
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,11 +13,10 @@ from functools import cached_property
 from typing import Final
 
 from app.assessment.assessment import Assessment, ModelVersion, Result
-from app.assessment.evidence import Evidence, Measured, Recorded, Said
+from app.assessment.evidence import Evidence, Measured, Recorded, Said, Signed
 from app.assessment.exceptions import INTERIM_MEASURES, RequestedException
 from app.assessment.orders import OrderOnRecord
 from app.assessment.safeguards import SafeguardReport
-from app.assessment.sign_offs import SignOff
 from app.determination.record import SEMANTICS, LineAnswer, Zone
 from app.policy.conditions import (
     AssessedWithin,
@@ -43,6 +43,9 @@ from app.vocabulary import EARLIEST, Duration, Outcome, Status, Truth, Verb, wri
 
 NEVER = Reading(Truth.UNKNOWN)
 
+_SECOND: Final = 2
+_THIRD: Final = 3
+
 LONGEST_LEANING: Final = 8
 """How many models may lean on one another in a row."""
 
@@ -61,16 +64,22 @@ class Read:
     """
     depth: int = 0
     """How many models lean on this one in a row, from the one that is asked about."""
-    leant_on: dict[tuple[str, int], "Read"] = field(default_factory=dict)
-    """Each other model is read once at each depth, however many findings lean on it."""
+    elsewhere: dict[tuple[str, int, datetime], "Read"] = field(default_factory=dict)
+    """What is read of other models, and at earlier instants: once at each depth and instant, however
+    many findings lean on it.
+    """
 
     def _said(self, threshold: str | None) -> Sequence[Said]:
         """What was found of a threshold, oldest first; what has not begun is still in it."""
         return self.evidence.findings.get((self.policy.policy, threshold or ""), ())
 
     @property
-    def _sign_offs(self) -> Sequence[tuple[datetime, str, SignOff]]:
+    def _sign_offs(self) -> Sequence[Signed]:
         return self.evidence.signed.get(self.policy.policy, ())
+
+    def _age(self, at: datetime, index: int | None) -> "_Age":
+        """How new a piece is. Of what is recorded nowhere it is supposed that it comes last."""
+        return _Age(at, 0 if self.semantics < _THIRD else _LAST if index is None else index)
 
     # --- conditions ----------------------------------------------------------------------------
 
@@ -155,11 +164,9 @@ class Read:
 
     def _found_against(self, name: str) -> list[datetime]:
         """When people found against the threshold, as far as no later ruling out clears it."""
-        said = self._said(name)
-        cleared = max(
-            (s.at for s in said if s.at <= self.at and self._clears(s, name)), default=None
-        )
-        return [at for at, s in self._against(name) if cleared is None or s.at >= cleared]
+        cleared = self._cleared(name)
+        ends = [] if cleared.until is None else [cleared.until]
+        return [age.at for age, _ in self._against(name) if not cleared.outdates(age)] + ends
 
     def _follow_from(self, weaker: str) -> set[str]:
         """The thresholds that the ruling out of *weaker* rules out, also through others."""
@@ -186,38 +193,41 @@ class Read:
         """A `reached` stands until a later `ruled-out` by the right roles; a `ruled-out` stands
         until anything worse is found at the same time or later.
         """
-        said = self._said(threshold)
-        begun = [s for s in said if s.at <= self.at]
         if leaf.finding is Outcome.RULED_OUT:
-            against = [at for at, _ in self._against(threshold or "")]
-            worst = max((at for at in against if at <= self.at), default=None)
-            standing = [
-                s
-                for s in begun
-                if _rules_out(s, leaf)
-                and (worst is None or s.at > worst)
-                and (leaf.max_age is None or self.at < leaf.max_age.after(s.at))
-            ]
-            if not standing:
-                return NEVER
-            ends = [at for at in against if at > self.at]
-            if leaf.max_age is not None:
-                ends.append(max(leaf.max_age.after(s.at) for s in standing))
-            turns = min(ends, default=None)
-            return Reading(Truth.YES, frozenset({standing[-1].id}), turns, _FINDING)
-        cleared = max((s.at for s in begun if self._clears(s, threshold)), default=None)
+            return self._found_ruled_out(leaf, threshold or "")
         reached = [
-            s
-            for s in said
+            (self._age(s.at, s.index), s)
+            for s in self._said(threshold)
             if s.finding.outcome is Outcome.REACHED and set(leaf.by) <= set(s.finding.by)
         ]
-        standing = [s for s in reached if s.at <= self.at and (cleared is None or s.at >= cleared)]
+        cleared = self._cleared(threshold or "") if reached else _CLEARED_BY_NONE
+        standing = [s for age, s in reached if age.at <= self.at and not cleared.outdates(age)]
         if standing:
             return Reading(Truth.YES, frozenset({standing[-1].id}), None, _FINDING)
-        turns = min((s.at for s in reached if s.at > self.at), default=None)
-        return Reading(Truth.UNKNOWN, frozenset(), turns)
+        to_come = [age.at for age, _ in reached if age.at > self.at]
+        ends = [at for at in (cleared.until, *to_come) if at is not None]
+        return Reading(Truth.UNKNOWN, frozenset(), min(ends, default=None))
 
-    def _against(self, name: str) -> list[tuple[datetime, Said]]:
+    def _found_ruled_out(self, leaf: FindingIs, threshold: str) -> Reading:
+        against = [age for age, _ in self._against(threshold)]
+        worst = _newest(age for age in against if age.at <= self.at)
+        standing = [
+            s
+            for s in self._said(threshold)
+            if s.at <= self.at
+            and _rules_out(s, leaf)
+            and self._age(s.at, s.index).outdates(worst)
+            and (leaf.max_age is None or self.at < leaf.max_age.after(s.at))
+        ]
+        if not standing:
+            return NEVER
+        ends = [age.at for age in against if age.at > self.at]
+        if leaf.max_age is not None:
+            ends.append(max(leaf.max_age.after(s.at) for s in standing))
+        turns = min(ends, default=None)
+        return Reading(Truth.YES, frozenset({standing[-1].id}), turns, _FINDING)
+
+    def _against(self, name: str) -> "list[tuple[_Age, Said]]":
         """What was found against the threshold, and from when on: also what is carried over from a
         model on which it is not ruled out.
         """
@@ -225,25 +235,69 @@ class Read:
         for said in self._said(name):
             carried_over_from = said.finding.carried_over_from
             if said.finding.outcome in _AGAINST:
-                found.append((said.at, said))
+                found.append((self._age(said.at, said.index), said))
             elif carried_over_from is not None:
                 # As it is on that model; one that cannot be read may have reached it.
                 other = self.other(carried_over_from)
                 holds, turns = (False, None) if other is None else other.surely_ruled_out(name)
                 if not holds:
-                    found.append((said.at, said))
+                    found.append((self._age(said.at, said.index), said))
                 elif turns is not None:
-                    found.append((max(said.at, turns), said))
+                    found.append((self._age(max(said.at, turns), said.index), said))
         return found
 
-    def _clears(self, said: Said, threshold: str | None) -> bool:
-        """Whether the policy lets this finding rule the threshold out, however old it is."""
-        tree = self.policy.thresholds[threshold or ""].ruled_out
-        return said.finding.outcome is Outcome.RULED_OUT and any(
-            _rules_out(said, leaf)
-            for _, leaf in walk(tree)
+    def _cleared(self, name: str) -> "_Cleared":
+        """The rulings out, by now, that the policy lets clear what was found against the threshold.
+
+        One that held when it was found clears for good, however old it is. Since the third meaning,
+        one that did not (a further condition failed then) clears only as long as all holds now.
+        """
+        if name not in self._cleared_by:
+            leaves = self._ruling_out(name)
+            now: Reading | None = None
+            ages, until = [], None
+            for said in self._said(name):
+                if said.at > self.at or not any(_rules_out(said, leaf) for leaf in leaves):
+                    continue
+                if self.semantics >= _THIRD and not self._held(name, said.at):
+                    now = now or self.by_itself(name)
+                    if now.truth is not Truth.YES:
+                        continue
+                    until = now.turns
+                ages.append(self._age(said.at, said.index))
+            self._cleared_by[name] = _Cleared(tuple(ages), until)
+        return self._cleared_by[name]
+
+    def _ruling_out(self, name: str) -> list[FindingIs]:
+        """The findings that the policy lets rule the threshold out."""
+        return [
+            leaf
+            for _, leaf in walk(self.policy.thresholds[name].ruled_out)
             if isinstance(leaf, FindingIs) and leaf.finding is Outcome.RULED_OUT
-        )
+        ]
+
+    @cached_property
+    def _cleared_by(self) -> "dict[str, _Cleared]":
+        return {}
+
+    def _held(self, name: str, at: datetime) -> bool:
+        """Whether the threshold was ruled out by itself at an earlier instant."""
+        place = self.model.model, self.depth, at
+        if place not in self.elsewhere:
+            self.elsewhere[place] = replace(self, at=at)
+        return self.elsewhere[place].by_itself(name).truth is Truth.YES
+
+    def by_itself(self, name: str) -> Reading:
+        """Whether the threshold is ruled out by what was found and measured of it, without what
+        follows from others, and whatever people found against what its lines say.
+        """
+
+        def leaf_of(leaf: Leaf) -> Reading:
+            if isinstance(leaf, ThresholdRuledOut):
+                return NEVER
+            return self._rules_out(leaf) if isinstance(leaf, LineIn) else self._leaf(leaf, name)
+
+        return truth_of(self.policy.thresholds[name].ruled_out, leaf_of, Polarity.PERMITS)
 
     def _assessed(self, leaf: AssessedWithin) -> Reading:
         fresh = [
@@ -271,37 +325,49 @@ class Read:
             )
         ]
 
-    def last_assessed(self, kind: str) -> list[Recorded[Assessment]]:
+    def last_assessed(self, kind: str) -> tuple[list[Recorded[Assessment]], datetime | None]:
         """The assessments of that kind by now from which clocks run, oldest first: its own, and those
-        of the models from which findings are carried over where the policy lets them be.
+        of the models from which findings are carried over where the policy lets them be. And until
+        when these count, as far as it is known.
+
+        Since the third meaning a carrying over counts only while it bears (the threshold is ruled
+        out there), and brings along only what was assessed there before it was carried over.
         """
         assessed = {one.id: one for one in self._begun(kind)}
+        ends: list[datetime] = []
         for name, threshold in self.policy.thresholds.items():
             leaves = [one for _, one in walk(threshold.ruled_out) if isinstance(one, CarriedOver)]
-            for said in self._said(name):
+            for said in self._said(name) if leaves else ():
                 counts = any(
                     set(leaf.carried_over.by) <= set(said.finding.by)
                     and leaf.carried_over.in_assessment in (None, said.kind)
                     for leaf in leaves
                 )
                 other = self.other(said.finding.carried_over_from)
-                if counts and said.at <= self.at and other is not None:
-                    assessed.update((one.id, one) for one in other.last_assessed(kind))
-        return sorted(assessed.values(), key=lambda one: (one.item.conducted_at, one.id))
+                if not counts or said.at > self.at or other is None:
+                    continue
+                there, until = other.last_assessed(kind)
+                if self.semantics >= _THIRD:
+                    bears, until_then = other.surely_ruled_out(name)
+                    there = [a for a in there if bears and a.item.conducted_at <= said.at]
+                    ends += [at for at in (until, until_then) if at is not None]
+                assessed.update((one.id, one) for one in there)
+        in_order = sorted(assessed.values(), key=lambda one: (one.item.conducted_at, one.id))
+        return in_order, min(ends, default=None)
 
     def _elapsed(self, leaf: Elapsed) -> Reading:
-        assessed = self.last_assessed(leaf.elapsed.since_assessment)
+        assessed, until = self.last_assessed(leaf.elapsed.since_assessment)
         if not assessed:
             return Reading(Truth.YES)
         due = max(leaf.elapsed.at_least.after(a.item.conducted_at) for a in assessed)
         evidence = frozenset({assessed[-1].id})
         if self.at >= due:
             return Reading(Truth.YES, evidence)
-        return Reading(Truth.NO, evidence, due)
+        return Reading(Truth.NO, evidence, min(due, until or due))
 
     def _compute_ratio(self, leaf: ComputeRatio) -> Reading:
         kind = leaf.compute_ratio.since_assessment
-        assessed = self.last_assessed(kind)
+        assessed, until = self.last_assessed(kind)
         last = assessed[-1].item.conducted_at if assessed else None
         above = [
             a
@@ -315,47 +381,54 @@ class Read:
         begun = [a for a in above if a.item.conducted_at <= self.at]
         if begun:
             return Reading(Truth.YES, frozenset({begun[-1].id}))
-        turns = min((a.item.conducted_at for a in above), default=None)
+        ends = [a.item.conducted_at for a in above] + ([] if until is None else [until])
+        turns = min(ends, default=None)
         if not assessed:
             return Reading(Truth.UNKNOWN, turns=turns)
         return Reading(Truth.NO, frozenset({assessed[-1].id}), turns)
 
     def _signed_off(self, leaf: SignedOff) -> Reading:
         given = [
-            (at, id)
-            for at, id, sign_off in self._sign_offs
-            if sign_off.role == leaf.by
-            and sign_off.verb is leaf.sign_off
-            and not self._taken_back(at, sign_off)
+            (one.at, one.id)
+            for one in self._sign_offs
+            if one.sign_off.role == leaf.by
+            and one.sign_off.verb is leaf.sign_off
+            and not self._taken_back(one)
         ]
+        ends: list[datetime] = []
         if leaf.sign_off is Verb.REASSESS and leaf.since_assessment is not None:
-            assessed = self.last_assessed(leaf.since_assessment)
+            assessed, until = self.last_assessed(leaf.since_assessment)
+            ends += [] if until is None else [until]
             if assessed:
                 given = [(at, id) for at, id in given if at >= assessed[-1].item.conducted_at]
         begun = [id for at, id in given if at <= self.at]
         if leaf.sign_off is Verb.REASSESS:
             if begun:
                 return Reading(Truth.YES, frozenset({begun[-1]}))
-            return Reading(Truth.NO, turns=min((at for at, _ in given), default=None))
+            return Reading(Truth.NO, turns=min([*ends, *(at for at, _ in given)], default=None))
         if begun:
             return Reading(Truth.YES, frozenset({begun[-1]}), self._next_reversal({leaf.by}))
         return NEVER
 
-    def _taken_back(self, given_at: datetime, given: SignOff) -> bool:
-        """Whether the role reversed, by now and no earlier, what it signed of the action."""
-        return given.verb not in (Verb.REASSESS, Verb.REVERSED) and any(
-            given_at <= at <= self.at
-            for at, _, reversal in self._reversals
-            if (reversal.role, reversal.action) == (given.role, given.action)
+    def _taken_back(self, given: Signed) -> bool:
+        """Whether the role reversed by now what it signed of the action, and not before."""
+        age, signed = self._age(given.at, given.index), given.sign_off
+        return signed.verb not in (Verb.REASSESS, Verb.REVERSED) and any(
+            one.at <= self.at
+            and (one.sign_off.role, one.sign_off.action) == (signed.role, signed.action)
+            and not age.outdates(self._age(one.at, one.index))
+            for one in self._reversals
         )
 
     @cached_property
-    def _reversals(self) -> Sequence[tuple[datetime, str, SignOff]]:
-        return [one for one in self._sign_offs if one[2].verb is Verb.REVERSED]
+    def _reversals(self) -> Sequence[Signed]:
+        return [one for one in self._sign_offs if one.sign_off.verb is Verb.REVERSED]
 
     def _next_reversal(self, roles: set[str]) -> datetime | None:
         """When the next reversal by any of *roles* begins, of those on record."""
-        to_come = (at for at, _, one in self._reversals if at > self.at and one.role in roles)
+        to_come = (
+            one.at for one in self._reversals if one.at > self.at and one.sign_off.role in roles
+        )
         return min(to_come, default=None)
 
     def reversed(self, action: str, role: str) -> Reading:
@@ -364,17 +437,16 @@ class Read:
         It counts against, and only a later approval of the same role ends it.
         """
         on_it = [
-            (at, id, one.verb)
-            for at, id, one in self._sign_offs
-            if (one.action, one.role) == (action, role)
+            (self._age(one.at, one.index), one)
+            for one in self._sign_offs
+            if (one.sign_off.action, one.sign_off.role) == (action, role) and one.at <= self.at
         ]
-        approved = max(
-            (at for at, _, verb in on_it if verb is Verb.APPROVED and at <= self.at), default=None
-        )
+        approved = [age for age, one in on_it if one.sign_off.verb is Verb.APPROVED]
         standing = [
-            id
-            for at, id, verb in on_it
-            if verb is Verb.REVERSED and at <= self.at and (approved is None or at >= approved)
+            one.id
+            for age, one in on_it
+            if one.sign_off.verb is Verb.REVERSED
+            and not any(later.outdates(age) for later in approved)
         ]
         if standing:
             return Reading(Truth.YES, frozenset({standing[-1]}))
@@ -393,13 +465,14 @@ class Read:
         ruled out. Whatever counts against here and is no older outweighs it.
         """
         said = self._said(threshold)
-        against = [at for at, _ in self._against(threshold)]
-        worst = max((at for at in against if at <= self.at), default=None)
+        against = [age for age, _ in self._against(threshold)]
+        worst = _newest(age for age in against if age.at <= self.at)
         bearing: list[tuple[datetime, str, frozenset[str]]] = []
         for one in said:
             if (
                 one.finding.outcome is not outcome
-                or not (worst or EARLIEST) < one.at <= self.at
+                or one.at > self.at
+                or not self._age(one.at, one.index).outdates(worst)
                 or not set(leaf.by) <= set(one.finding.by)
                 or leaf.in_assessment not in (None, one.kind)
                 or self.at >= _forever(one.at, leaf.max_age)
@@ -413,7 +486,7 @@ class Read:
         if not bearing:
             return NEVER
         until, id, evidence = max(bearing, key=lambda one: one[:2])
-        turns = min([until, *(at for at in against if at > self.at)])
+        turns = min([until, *(age.at for age in against if age.at > self.at)])
         return Reading(Truth.YES, evidence | {id}, _ever(turns), rests_on)
 
     def surely_ruled_out(self, name: str) -> tuple[bool, datetime | None]:
@@ -432,19 +505,13 @@ class Read:
         known = self.evidence.others.get(model or "")
         if known is None or self.depth == LONGEST_LEANING:
             return None
-        place = known.model.model, self.depth + 1
-        if place not in self.leant_on:
+        place = known.model.model, self.depth + 1, self.at
+        if place not in self.elsewhere:
             evidence = replace(known.evidence, others=self.evidence.others)
-            self.leant_on[place] = Read(
-                self.policy,
-                known.model,
-                evidence,
-                self.at,
-                self.semantics,
-                self.depth + 1,
-                self.leant_on,
+            self.elsewhere[place] = replace(
+                self, model=known.model, evidence=evidence, depth=self.depth + 1
             )
-        return self.leant_on[place]
+        return self.elsewhere[place]
 
     def leans(self, name: str) -> "tuple[Outcome, Status | None] | None":
         """The newest finding on the threshold, where it leans on another model, with what the
@@ -510,13 +577,16 @@ class Read:
     def _unless_found_otherwise(
         self, by_line: Reading, leaf: LineIn, threshold: str | None
     ) -> Reading:
-        """No number flips a judgement: what people found against the threshold, no earlier than the
-        newest result, outweighs the line. Semantics 1 did not know this.
+        """No number flips a judgement: what people found against the threshold outweighs the line.
+
+        Where no finding rules the threshold out, lines settle it: there only what was found no
+        earlier than the newest result does. Semantics 1 knew none of this, 2 the latter alone.
         """
-        if threshold is None or by_line.truth is not Truth.YES or self.semantics < 2:
+        if threshold is None or by_line.truth is not Truth.YES or self.semantics < _SECOND:
             return by_line
         newest = max(m.at for m in self.current_results(leaf.line))
-        against = [at for at in self._found_against(threshold) if at >= newest]
+        judged = self.semantics >= _THIRD and bool(self._ruling_out(threshold))
+        against = [at for at in self._found_against(threshold) if judged or at >= newest]
         if any(at <= self.at for at in against):
             return NEVER
         turns = min([by_line.turns or _NOT_AT_ALL, *against])
@@ -619,17 +689,16 @@ class Read:
         A standard is met too where a stronger one that subsumes it is, by reports that are newer
         than any that it is not met itself.
         """
-        return self._met_since(name, None)
+        return self._met_since(name, _OLDEST)
 
-    def _met_since(self, name: str, after: datetime | None) -> tuple[Reading, tuple[str, ...]]:
+    def _met_since(self, name: str, after: "_Age") -> tuple[Reading, tuple[str, ...]]:
         key = name, after
         if key not in self._read_met:
             own, missing = self._criteria_met(name, self.policy.standards[name], after)
             unmet = self._unmet(name)
-            begun = [at for at in unmet if at <= self.at]
-            last = max((at for at in (*begun, after) if at is not None), default=None)
+            last = _newest([after, *(age for age in unmet if age.at <= self.at)])
             since = last if own.truth is Truth.NO else after
-            to_come = min((at for at in unmet if at > self.at), default=None)
+            to_come = min((age.at for age in unmet if age.at > self.at), default=None)
             for stronger in self._stronger.get(name, ()):
                 reading, _ = self._met_since(stronger, since)
                 if reading.truth is not Truth.YES:
@@ -649,18 +718,16 @@ class Read:
             self._read_met[key] = own, missing
         return self._read_met[key]
 
-    def _unmet(self, name: str) -> list[datetime]:
+    def _unmet(self, name: str) -> "list[_Age]":
         """From when on the standard, or any of it, was reported not to be met."""
         return [
-            r.item.valid_from
+            self._age(r.item.valid_from, r.index)
             for r in self.evidence.reports.get((self.policy.policy, name), ())
             if not r.item.met
         ]
 
     @cached_property
-    def _read_met(
-        self,
-    ) -> dict[tuple[str, datetime | None], tuple[Reading, tuple[str, ...]]]:
+    def _read_met(self) -> "dict[tuple[str, _Age], tuple[Reading, tuple[str, ...]]]":
         """Each is read once, however many ways lead to it."""
         return {}
 
@@ -674,7 +741,7 @@ class Read:
         return stronger
 
     def _criteria_met(
-        self, name: str, standard: Standard, after: datetime | None
+        self, name: str, standard: Standard, after: "_Age"
     ) -> tuple[Reading, tuple[str, ...]]:
         readings: list[tuple[str, Reading]] = []
         for role in standard.attested_by:
@@ -701,44 +768,45 @@ class Read:
         name: str,
         standard: Standard,
         covering: Iterable[str | None],
-        after: datetime | None,
+        after: "_Age",
         judge: str | None = None,
     ) -> Reading:
         """Met where a report that covers it has begun, has not lapsed, and is newer than any
         report that it is not met.
         """
         reports = [
-            (r.item.valid_from, r.id, r.item)
+            (self._age(r.item.valid_from, r.index), r.id, r.item)
             for r in self.evidence.reports.get((self.policy.policy, name), ())
             if r.item.criterion in covering
         ]
-        unmet = [(at, id) for at, id, report in reports if not report.met]
-        last_unmet = max((u for u in unmet if u[0] <= self.at), default=None)
+        unmet = [(age, id) for age, id, report in reports if not report.met]
+        begun = [(age, id) for age, id in unmet if age.at <= self.at]
+        since = _newest([after, *(age for age, _ in begun)])
         counting = [
             (_lapse(report, standard.review), id)
-            for at, id, report in reports
+            for age, id, report in reports
             if report.met
-            and at <= self.at < _lapse(report, standard.review)
-            and (last_unmet is None or at > last_unmet[0])
-            and (after is None or at > after)
+            and age.at <= self.at < _lapse(report, standard.review)
+            and age.outdates(since)
             and (judge is None or report.stated_by == judge)
         ]
         if counting:
             turns, id = max(counting)
-            begins = [at for at, _ in unmet if at > self.at]
+            begins = [age.at for age, _ in unmet if age.at > self.at]
             return Reading(Truth.YES, frozenset({id}), _ever(min([turns, *begins])))
-        if last_unmet is not None:
-            return Reading(Truth.NO, frozenset({last_unmet[1]}))
+        if begun:
+            _, last = max(begun, key=lambda one: (one[0].at, one[1]))
+            return Reading(Truth.NO, frozenset({last}))
         return NEVER
 
     def signed(self, action: str, role: str, verb: Verb, max_age: Duration | None) -> Reading:
         """Whether the role did that about the action."""
         given = [
-            (_forever(at, max_age), id)
-            for at, id, sign_off in self._sign_offs
-            if (sign_off.action, sign_off.role, sign_off.verb) == (action, role, verb)
-            and at <= self.at < _forever(at, max_age)
-            and not self._taken_back(at, sign_off)
+            (_forever(one.at, max_age), one.id)
+            for one in self._sign_offs
+            if (one.sign_off.action, one.sign_off.role, one.sign_off.verb) == (action, role, verb)
+            and one.at <= self.at < _forever(one.at, max_age)
+            and not self._taken_back(one)
         ]
         if not given:
             return NEVER
@@ -837,6 +905,44 @@ class Excepted:
     until: datetime
     clause: str
     place: tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Age:
+    """How new a piece is: the instant that it speaks for, and its place in the ledger."""
+
+    at: datetime
+    place: int
+
+    def outdates(self, other: "_Age") -> bool:
+        """Whether it is newer in both: what is dated ahead must not outlive what was recorded after
+        it, nor answer what nobody knew of when it was recorded.
+        """
+        return self.at > other.at and self.place >= other.place
+
+
+@dataclass(frozen=True, slots=True)
+class _Cleared:
+    """The rulings out that clear what was found before, and until when all of them do."""
+
+    ages: tuple[_Age, ...] = ()
+    until: datetime | None = None
+
+    def outdates(self, age: _Age) -> bool:
+        return any(one.outdates(age) for one in self.ages)
+
+
+_OLDEST: Final = _Age(datetime.min.replace(tzinfo=UTC), 0)
+_LAST: Final = sys.maxsize
+_CLEARED_BY_NONE: Final = _Cleared()
+
+
+def _newest(ages: Iterable[_Age]) -> _Age:
+    """What outdates this outdates each of them."""
+    at, place = _OLDEST.at, _OLDEST.place
+    for age in ages:
+        at, place = max(at, age.at), max(place, age.place)
+    return _Age(at, place)
 
 
 def _begins(one: OrderOnRecord) -> datetime:

@@ -14,12 +14,16 @@ from app.determination.changes import changes
 from app.vocabulary import Decision, Document, Instant
 
 ENGINE_VERSION = "0.1.0"
-SEMANTICS = 2
+SEMANTICS = 3
 """Raised whenever a change to the engine alters what a past determination would have said.
 
 1: the first. 2: a line no longer rules out what people found otherwise at the same time or later;
 lines and thresholds that were recorded after what they judge are flagged; an answer to an unknown
-name holds only as long as the version that gave it is in force.
+name holds only as long as the version that gave it is in force. 3: what answers something found
+against must be newer in both, the instant it speaks for and its place in the ledger; a ruling out
+whose further conditions fail clears nothing; no line outweighs a judgement where people settle the
+threshold, however new it is; clocks run from another model's assessments only while findings
+carried over from it bear.
 """
 
 Truthfulness = Literal["yes", "no", "unknown"]

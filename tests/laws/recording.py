@@ -38,6 +38,7 @@ from tests.laws.situations import (
     AN_EXCEPTION,
     AN_ORDER,
     Situation,
+    place_of,
 )
 
 KINDS: Final[Mapping[str, TypeAdapter[Any]]] = {
@@ -102,7 +103,7 @@ def _on_model(
     model: str, pieces: list[Piece], others: Mapping[str, OtherModel] | None = None
 ) -> Evidence:
     def read(id: str, digest: str, body: Body) -> Recorded[Any]:
-        return Recorded(id, digest, parse(KINDS[id[:3]], body, TEXT))
+        return Recorded(id, digest, parse(KINDS[id[:3]], body, TEXT), place_of(digest))
 
     def of(prefix: str) -> tuple[Recorded[Any], ...]:
         return tuple(

@@ -605,14 +605,24 @@ def recorded(prefix: str, items: Sequence[Any], origin: int = 0) -> tuple[Record
 
     `origin` tells the evidence on one model from that on another.
     """
-    return tuple(
-        Recorded(
+    named = (
+        (
             f"{prefix}_{(origin << 64) + i:032x}",
-            digest(canonical_json({"i": i, **item.model_dump(mode="json")})),
-            item,
+            canonical_json({"i": i, **item.model_dump(mode="json")}),
         )
         for i, item in enumerate(items)
     )
+    return tuple(
+        Recorded(id, digest(bytes_), item, place_of(digest(bytes_)))
+        for (id, bytes_), item in zip(named, items, strict=True)
+    )
+
+
+def place_of(name: str) -> int | None:
+    """Where in the ledger the piece with that digest lies: most as their times say, which one place
+    for all lets them be; some before or after all others, one in sixteen nowhere yet.
+    """
+    return {0: None, 1: 1, 2: 2, 3: 98, 4: 99}.get(int(name[-1], 16), 50)
 
 
 @st.composite
@@ -822,7 +832,7 @@ def without(items: Sequence[T], position: int) -> tuple[T, ...]:
 def with_item(pieces: Sequence[Recorded[T]], position: int, item: T) -> tuple[Recorded[T], ...]:
     """*pieces* with another item in one of them."""
     piece = pieces[position]
-    changed = Recorded(piece.id, piece.digest, item)
+    changed = Recorded(piece.id, piece.digest, item, piece.index)
     return (*pieces[:position], changed, *pieces[position + 1 :])
 
 
