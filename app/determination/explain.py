@@ -82,8 +82,8 @@ FLAGS: Final[Mapping[str, str]] = {
     "contradiction": "The evidence says that a threshold is reached and also that it is ruled out. "
     "It is treated as reached.",
     "ruling_out_does_not_count": "A threshold was ruled out once, but that no longer counts or was "
-    "never enough: it is too old, not made by all who must make it, or not supported as the policy "
-    "asks.",
+    "never enough: it is too old, older than or recorded before what speaks against it, not made by "
+    "all who must make it, or not supported as the policy asks.",
     "bound_does_not_hold": "The newest finding leans on another model, and on that model the "
     "threshold is not ruled out.",
     "line_after_result": "A measured value was on record before the line that it is held against.",

@@ -537,7 +537,11 @@ class Read:
         for else a mark on it would take away what counts against.
         """
         if line not in self._current:
-            begun = [m for m in self.evidence.results.get(line, ()) if m.at <= self.at]
+            begun = [
+                m
+                for m in self.evidence.measured(line, self.policy.lines[line].unit)
+                if m.at <= self.at
+            ]
             newest = {m.result.variant: m.at for m in begun if m.result.load_bearing}
             self._current[line] = [
                 m for m in begun if m.at >= newest.get(m.result.variant, EARLIEST)
@@ -593,7 +597,9 @@ class Read:
         return replace(by_line, turns=_ever(turns))
 
     def _to_come(self, line: str) -> Iterable[Measured]:
-        return (m for m in self.evidence.results.get(line, ()) if m.at > self.at)
+        return (
+            m for m in self.evidence.measured(line, self.policy.lines[line].unit) if m.at > self.at
+        )
 
     def _rules_in(self, leaf: LineIn) -> Reading:
         """YES where any current result lies in the zone; a bare value is taken as it stands."""
