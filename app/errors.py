@@ -171,12 +171,31 @@ class SelfActivation(Refusal):
 
 @dataclass(eq=False)
 class NotApproved(Refusal):
-    """A draft cannot be activated before a second person has approved it."""
+    """A draft, or a version that was superseded, cannot be activated before a second person has
+    approved it.
+    """
+
+    name: str
+    superseded: bool = False
+    """It was approved and in force; what counted then does not count for its return."""
+
+    def __str__(self) -> str:
+        if self.superseded:
+            return (
+                f"`{self.name}` was superseded: it comes back only once somebody other than who "
+                "activates it has approved it since"
+            )
+        return f"`{self.name}` is a draft: a second person must approve it first"
+
+
+@dataclass(eq=False)
+class AlreadyInForce(Refusal):
+    """A shadow is of a version that is not in force: beside itself it would say the same."""
 
     name: str
 
     def __str__(self) -> str:
-        return f"`{self.name}` is a draft: a second person must approve it first"
+        return f"`{self.name}` is in force: it decides, and has no shadow"
 
 
 @dataclass(eq=False)
@@ -190,6 +209,22 @@ class RetroactiveActivation(Refusal):
         return (
             f"{self.at} is past: to put `{self.name}` in force from then on, say `retroactive` and "
             "the reason"
+        )
+
+
+@dataclass(eq=False)
+class WithdrawalByAnother(Refusal):
+    """What may count against an action is taken back only by who recorded it: everybody else records
+    what they found, and both are seen.
+    """
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind} `{self.name}` may count against an action and was recorded with another "
+            "key: only that one withdraws it; record what speaks otherwise instead"
         )
 
 
@@ -215,13 +250,58 @@ class IdempotencyKeyReused(Refusal):
 
 @dataclass(eq=False)
 class DeterminationSuperseded(Refusal):
-    """The recorded answer to this key has lapsed, or what it rested on has moved since."""
+    """A recorded answer has lapsed, or what it rested on has moved since.
+
+    `by_key`: it was asked for again by its idempotency key.
+    """
+
+    determination: str
+    message: str
+    by_key: bool = True
+
+    def __str__(self) -> str:
+        again = "ask again with a new key" if self.by_key else "ask again"
+        return f"`{self.determination}` no longer answers: {self.message}; {again}"
+
+
+@dataclass(eq=False)
+class DeterminationLapsed(Refusal):
+    """A determination that no longer holds is not attested."""
+
+    determination: str
+    valid_until: str
+
+    def __str__(self) -> str:
+        return f"`{self.determination}` held until {self.valid_until}; ask again"
+
+
+@dataclass(eq=False)
+class NotAboutNow(Refusal):
+    """An answer about the past is not attested: a verifier would take it for one about now."""
 
     determination: str
     message: str
 
     def __str__(self) -> str:
-        return f"`{self.determination}` no longer answers: {self.message}; ask again with a new key"
+        return f"`{self.determination}` is not about now: {self.message}"
+
+
+@dataclass(eq=False)
+class NoDigest(Refusal):
+    """A model version that was registered without a digest: there is nothing to attest it of."""
+
+    model: str
+
+    def __str__(self) -> str:
+        return f"`{self.model}` was registered without a digest, so no artefact can be named"
+
+
+@dataclass(eq=False)
+class NoAttestationKey(Refusal):
+    """The service was given no key to sign attestations with."""
+
+    def __str__(self) -> str:
+        return "this service has no attestation key; its operator sets ASLGATE_ATTESTATION_KEY_FILE"
 
 
 @dataclass(eq=False)
@@ -229,7 +309,7 @@ class Unavailable(Refusal):
     """We cannot decide or record now. Nothing is acknowledged; ask again.
 
     `reason` is a stable word: `queue-full`, `database`, `outcome-unknown`, `contention`, `stopping`,
-    `ledger`.
+    `ledger`, `busy`, `checkpoint-pending`.
     `outcome-unknown` means that the record may or may not be there: repeat it with the same
     Idempotency-Key to learn which.
     """

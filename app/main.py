@@ -1,5 +1,6 @@
 """The application: everything is built here, in order."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -15,14 +16,17 @@ from starlette.types import Scope
 from app.determination.record import ENGINE_VERSION
 from app.errors import Refusal
 from app.http import (
+    checkpoints,
     determinations,
     documentation,
     evidence,
     gates,
     health,
+    ledger,
     model_versions,
     policies,
     problems,
+    shadows,
 )
 from app.http.bodies import BODIES
 from app.http.callers import now, permission_of
@@ -30,22 +34,44 @@ from app.http.documents import ANSWERS
 from app.http.guard import Guard
 from app.http.observability import Metrics, Observed
 from app.http.permissions import Permission
+from app.integrations.witness import read_witnesses
+from app.ledger.note import InvalidNote
+from app.ledger.statement import AttestationKey, NotAKey
+from app.operations.attest import Attestor
+from app.operations.shadow import Shadows
+from app.operations.sign_checkpoints import Signer
+from app.operations.turns import Queue, Turns
 from app.policy.version import PolicyVersion
 from app.settings import Settings
 from app.storage.database import Database
+from app.storage.signer_files import LastWord, LedgerKeys, UnusableSigner, read_ledger_keys
 from app.storage.store import Store
 
 ROUTERS = (
     policies.router,
     policies.schemas,
+    shadows.router,
     model_versions.router,
     evidence.router,
     determinations.router,
     gates.router,
+    checkpoints.router,
+    ledger.router,
     health.router,
 )
 
-OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
+OPEN = frozenset(
+    {
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/v1/ledger/checkpoint",
+        "/v1/ledger/keys",
+        "/v1/ledger/tile/{level}/{place}",
+        "/v1/ledger/inclusion",
+        "/v1/ledger/consistency",
+    }
+)
 """The only routes that need no permission."""
 
 _DESCRIPTION = """
@@ -57,13 +83,23 @@ the engine that produced it.
 
 def create_app(settings: Settings, store: Store) -> FastAPI:
     """The service over *store*, which is opened when it starts and closed when it stops."""
+    work = Shadows(store, now)
+    signer = _signer(settings, store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await store.open(now())
+        if signer is not None:
+            await signer.start()
+        shadowing = asyncio.create_task(work.run(), name="shadows")
         try:
             yield
         finally:
+            shadowing.cancel()
+            # Before the store goes, and whatever it ended with: it is of no more use.
+            await asyncio.wait((shadowing,))
+            if signer is not None:
+                await signer.close()
             await store.close()
 
     app = FastAPI(
@@ -77,7 +113,10 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.store = store
-    app.state.metrics = Metrics(store.ledger)
+    app.state.turns = Turns(Queue(settings.backtests_at_once), Queue(settings.explanations_at_once))
+    app.state.attestor = _attestor(settings)
+    app.state.witness_quorum = settings.witness_quorum
+    app.state.metrics = Metrics(store.ledger, work)
     problems.install(app, methods_at)
     _refuse_routes_without_permission()
     for router in ROUTERS:
@@ -92,6 +131,39 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.add_middleware(Observed, metrics=app.state.metrics)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _attestor(settings: Settings) -> Attestor | None:
+    """Who signs attestations; `None` where no key is given. Raises `NotAKey` and `OSError`."""
+    path = settings.attestation_key_file
+    if path is None:
+        return None
+    try:
+        key = AttestationKey.of_pem(path.read_bytes())
+    except NotAKey as fault:
+        raise NotAKey(f"`{path}`: {fault}") from None
+    return Attestor(key, settings.log_name)
+
+
+def _signer(settings: Settings, store: Store) -> Signer | None:
+    """Who signs checkpoints, or holds the ledger against those that others sign; `None` where
+    neither a key nor a file for the last one is given. Raises `UnusableSigner` and `OSError`.
+    """
+    text, path = settings.ledger_key, settings.ledger_key_file
+    keys = LedgerKeys()
+    if text is not None:
+        keys = read_ledger_keys(text.get_secret_value(), settings.log_name)
+    elif path is not None:
+        keys = read_ledger_keys(path.read_text("utf-8", "replace"), settings.log_name)
+    if settings.ledger_state_file is None:
+        if keys.sign:
+            raise UnusableSigner("a signing key needs ASLGATE_LEDGER_STATE_FILE beside it")
+        return None
+    try:
+        witnesses = read_witnesses(settings.witnesses)
+    except InvalidNote as fault:
+        raise UnusableSigner(f"ASLGATE_WITNESSES: {fault}") from fault
+    return Signer(store, LastWord(settings.ledger_state_file), keys, witnesses=witnesses)
 
 
 def _refused_early(refusal: Refusal, _: Scope) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
@@ -116,7 +188,7 @@ def routes() -> Iterator[APIRoute]:
 
 def _refuse_routes_without_permission() -> None:
     for route in routes():
-        if route.path not in OPEN and permission_of_route(route) is None:
+        if route.path_format not in OPEN and permission_of_route(route) is None:
             raise LookupError(f"route {route.path} names no permission")
 
 

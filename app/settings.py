@@ -23,9 +23,28 @@ class Settings(BaseSettings):
     """Becomes the first admin key at the first start; ignored once any key exists."""
     log_name: str = "localhost/aslgate"
     """The ledger's name, a URL without its scheme. Fixed at the first start."""
+    attestation_key_file: Path | None = None
+    """The Ed25519 key, PKCS #8 in PEM, that signs attestations; replicas share it. With the embedded
+    Postgres one is made in `data_dir` where none is given; with `database_url` there are none then."""
+    ledger_key_file: Path | None = None
+    """The keys that sign checkpoints, one a line. With the embedded Postgres one is made in `data_dir`
+    where none is given; with `database_url` nothing is signed then."""
+    ledger_key: SecretStr | None = None
+    """The same keys themselves, instead of a file."""
+    ledger_state_file: Path | None = None
+    """Where the last checkpoint is kept, outside the database, which must extend it; by default in
+    `data_dir` where there is a key. Without a key, it is that which others sign."""
+    witnesses: str = ""
+    """Who is asked to cosign checkpoints: the verifier key and the address of each."""
+    witness_quorum: int = Field(default=0, ge=0)
+    """How many witnesses must have cosigned a checkpoint before it is shown."""
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
     """The largest request body that is read."""
     body_seconds: float = Field(default=5.0, gt=0)
     """How long a request's headers, and then its body, may take to arrive."""
+    backtests_at_once: int = Field(default=2, ge=1)
+    """How many backtests a process runs at once; some wait, and more are answered 503."""
+    explanations_at_once: int = Field(default=2, ge=1)
+    """How many explanations and settlings a process works out at once; likewise."""
     deadline_seconds: float = Field(default=2.0, gt=0)
     """How long a write may wait before it is answered 503."""

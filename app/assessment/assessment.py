@@ -11,7 +11,6 @@ from pydantic import (
     AfterValidator,
     Field,
     StringConstraints,
-    field_validator,
     model_validator,
 )
 
@@ -45,16 +44,31 @@ def _absent(value: object) -> bool:
     return value is None or value == () or value == {}
 
 
+def _positive(value: Decimal) -> Decimal:
+    if value <= 0:
+        raise ValueError("must be more than 0")
+    return value
+
+
+Positive = Annotated[Number, AfterValidator(_positive)]
+
+
 class ModelVersion(Document):
     """One version of an AI model, as a registry names it."""
 
     model: ModelRef
     developer: Slug
     digest: Digest | None = None
+    digest_kind: Annotated[
+        Literal["file", "oms", "oci-manifest", "git-commit"] | None, Field(exclude_if=_absent)
+    ] = None
+    """What the digest is of: the weights themselves (`file`, or `oms`, the manifest of a model
+    signature), or what serves them (`oci-manifest`, `git-commit`). Not given: nobody knows.
+    """
     weights: Line | None = None
     """Which weights it is: several model versions may serve the same ones."""
     parent: ModelRef | None = None
-    training_compute_flop: Number | None = None
+    training_compute_flop: Positive | None = None
     released: Day | None = None
     registry_uri: Line | None = None
     facts: Annotated[
@@ -68,12 +82,11 @@ class ModelVersion(Document):
             return self.training_compute_flop
         return self.facts.get(name)
 
-    @field_validator("training_compute_flop")
-    @classmethod
-    def _positive(cls, value: Decimal | None) -> Decimal | None:
-        if value is not None and value <= 0:
-            raise ValueError("must be more than 0")
-        return value
+    @model_validator(mode="after")
+    def _kind_of_a_digest(self) -> "ModelVersion":
+        if self.digest_kind is not None and self.digest is None:
+            raise ValueError("`digest_kind` says of what `digest` is, and there is none")
+        return self
 
 
 class SourceDocument(Document):
@@ -110,6 +123,10 @@ class Result(Document):
     successes: Integer | None = None
     trials: Integer | None = None
     n: Integer | None = None
+    unit: Annotated[Line | None, Field(exclude_if=_absent)] = None
+    """What `value` counts, in the words of the line. It is held against lines of that unit only; not
+    given: against every line of that name.
+    """
     variant: Line | None = None
     """Which snapshot or scaffold; results of different variants stand side by side."""
     aggregation: Line | None = None
@@ -197,18 +214,23 @@ class Assessment(Document):
     conducted_at: Instant
     assessor: Line
     elicitation: Sentence | None = None
-    effective_compute_ratio: Number | None = None
+    effective_compute_ratio: Positive | None = None
     """Effective compute as a multiple of the last comprehensively assessed model's."""
     sources: tuple[SourceDocument, ...] = ()
     results: Annotated[tuple[Result, ...], Field(max_length=500)] = ()
     findings: Annotated[tuple[Finding, ...], Field(max_length=200)] = ()
 
-    @field_validator("effective_compute_ratio")
-    @classmethod
-    def _positive(cls, value: Decimal | None) -> Decimal | None:
-        if value is not None and value <= 0:
-            raise ValueError("must be more than 0")
-        return value
+    @property
+    def may_count_against(self) -> bool:
+        """Whether anything in it could stand in the way of an action: a number, a growth of compute,
+        or a finding that is no ruling out on this model version or a stronger one.
+        """
+        permitting = (Outcome.RULED_OUT, Outcome.BOUNDED_BY)
+        return (
+            bool(self.results)
+            or self.effective_compute_ratio is not None
+            or any(finding.outcome not in permitting for finding in self.findings)
+        )
 
     @model_validator(mode="after")
     def _one_finding_each(self) -> "Assessment":

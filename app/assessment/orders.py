@@ -1,6 +1,7 @@
 """Orders: instructions from outside the policy that stop, limit or burden an action."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -62,3 +63,23 @@ class OrderOnRecord:
 
     order: Order
     lifted: Lifted | None = None
+
+    @property
+    def begins(self) -> datetime:
+        """From when on it stands."""
+        begins = self.order.begins_at
+        assert begins is not None, "the server's time is filled in before it is recorded"
+        return begins
+
+    def is_about(self, action: str) -> bool:
+        """Whether it says anything of that action."""
+        return self.order.actions is None or action in self.order.actions
+
+    def is_lifted(self, at: datetime) -> bool:
+        """Whether it no longer stands at that instant."""
+        lifted_at = None if self.lifted is None else self.lifted.item.lifted_at
+        return lifted_at is not None and lifted_at <= at
+
+    def stands(self, at: datetime) -> bool:
+        """Whether it stands at that instant."""
+        return self.begins <= at and not self.is_lifted(at)

@@ -23,6 +23,11 @@ class SafeguardReport(Document):
     note: Sentence | None = None
     sources: tuple[SourceDocument, ...] = ()
 
+    @property
+    def may_count_against(self) -> bool:
+        """Whether it could stand in the way of an action."""
+        return not self.met
+
     @model_validator(mode="after")
     def _ends_after_it_begins(self) -> "SafeguardReport":
         if self.valid_until is not None and self.valid_until <= self.valid_from:

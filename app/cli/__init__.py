@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import typer
 
-from app.cli import keys, openapi, policy, quickstart, serve, service
+from app.cli import attest, keys, ledger, openapi, policy, quickstart, serve, service
 from app.cli.serving import UNUSABLE
 
 app = typer.Typer(
@@ -20,9 +20,11 @@ app.command()(serve.serve)
 app.command()(serve.migrate)
 app.command()(service.determine)
 app.command()(service.explain)
+app.command()(attest.attest)
 app.command()(service.settle)
 app.command()(openapi.openapi)
 app.add_typer(keys.commands, name="keys")
+app.add_typer(ledger.commands, name="ledger")
 app.add_typer(policy.commands, name="policy")
 
 

@@ -135,20 +135,20 @@ def explain(
     media = "text/plain" if plain else "text/markdown"
     with client(url, key) as http:
         http.timeout = PATIENCE
-        sys.stdout.write(_page(http, path, media))
+        sys.stdout.write(fetch(http, path, media).text)
 
 
-def _page(http: httpx.Client, path: str, media: str) -> str:
-    """The answer's text. Anything but a whole 2xx answer of that type ends with a failure."""
+def fetch(http: httpx.Client, path: str, media: str, **query: str) -> httpx.Response:
+    """The answer. Anything but a whole 2xx answer of that type ends with a failure."""
     try:
-        response = http.get(path, headers={"Accept": media})
+        response = http.get(path, params=query, headers={"Accept": media})
         if not response.is_success:
             fail(_problem(response.json()))
     except (httpx.HTTPError, ValueError) as error:
         fail(f"no usable answer from {http.base_url}: {str(error) or type(error).__name__}")
     if response.headers.get("content-type", "").partition(";")[0] != media:
         fail(f"no usable answer from {http.base_url}: it is not {media}")
-    return response.text
+    return response
 
 
 def settle(

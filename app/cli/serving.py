@@ -15,9 +15,11 @@ from typing import Any
 
 import structlog
 import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.errors import Refusal
 from app.http.server import PromptHttpProtocol
+from app.ledger.statement import AttestationKey, NotAKey
 from app.main import create_app
 from app.settings import Settings
 from app.storage.database import (
@@ -38,6 +40,8 @@ from app.storage.embedded import (
 )
 from app.storage.keys import UnusableKey
 from app.storage.ledger import LedgerFault
+from app.storage.secret_files import read_or_make
+from app.storage.signer_files import UnusableSigner, new_ledger_key
 from app.storage.store import Store
 
 _Opened = contextlib.AbstractAsyncContextManager[Any]
@@ -53,10 +57,12 @@ UNUSABLE = (
     CannotListen,
     EmbeddedPostgresError,
     LedgerFault,
+    NotAKey,
     Refusal,
     UnfitServer,
     UnusableAddress,
     UnusableKey,
+    UnusableSigner,
 )
 """What ends a command with a sentence: nothing can be served in these circumstances."""
 
@@ -131,7 +137,7 @@ def open_store(settings: Settings, addresses: Addresses) -> Store:
 
 def server(settings: Settings, store: Store, host: str, port: int) -> uvicorn.Server:
     """The HTTP server over *store*, not yet started."""
-    app = create_app(settings, store)
+    app = create_app(_with_ledger_files(_with_attestation_key(settings)), store)
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -146,6 +152,32 @@ def server(settings: Settings, store: Store, host: str, port: int) -> uvicorn.Se
         timeout_graceful_shutdown=10,
     )
     return _Server(config, lambda: app.router.lifespan_context(app))
+
+
+def _with_attestation_key(settings: Settings) -> Settings:
+    """The settings with a key beside the embedded database, made at the first start, where none is
+    given. Replicas on a server by URL must share one, so nobody makes it for them.
+    """
+    if settings.attestation_key_file is not None or settings.database_url is not None:
+        return settings
+    path = data_dir(settings) / "attestation-key.pem"
+    read_or_make(path, lambda: AttestationKey(Ed25519PrivateKey.generate()).pem())
+    return settings.model_copy(update={"attestation_key_file": path})
+
+
+def _with_ledger_files(settings: Settings) -> Settings:
+    """The settings with what the signer keeps in the data directory where nothing else is said: its
+    last checkpoint, and beside the embedded database its key, made at the first start.
+    """
+    given: dict[str, Path] = {}
+    signs = settings.ledger_key is not None or settings.ledger_key_file is not None
+    if not signs and settings.database_url is None:
+        signs = True
+        given["ledger_key_file"] = data_dir(settings) / "ledger-key"
+        read_or_make(given["ledger_key_file"], lambda: new_ledger_key(settings.log_name))
+    if signs and settings.ledger_state_file is None:
+        given["ledger_state_file"] = data_dir(settings) / "ledger-checkpoint"
+    return settings.model_copy(update=given)
 
 
 class _Server(uvicorn.Server):

@@ -14,9 +14,17 @@ Answer = Mapping[str, Any]
 
 Turn = Literal["stricter", "looser", "otherwise"]
 
+NOT_ASKED: Final = "not_asked"
+"""What stands for a decision where a gate did not ask the policy: no version of it was in force, or
+that one did not speak of the action on the model. It kept nobody from anything.
+"""
+
 
 class Side(Document):
-    """What one version says, in short; `version` is `null` where none was in force."""
+    """What one version says, in short; `version` is `null` where none was in force.
+
+    `decision` is `not_asked` where a gate passed the policy over.
+    """
 
     version: str | None
     decision: str
@@ -45,7 +53,9 @@ class Because(Document):
 
 
 class Difference(Document):
-    """Where the draft says something else. `determination`: the recorded one, if it is one."""
+    """Where the draft says something else. `determination`: the recorded one, if it is one; `gate`:
+    the recorded gate that did not ask the policy, if it is one.
+    """
 
     determination: str | None
     model: str
@@ -57,6 +67,7 @@ class Difference(Document):
     thresholds: tuple[Turned, ...]
     standards: tuple[Turned, ...]
     because: tuple[Because, ...]
+    gate: str | None = None
 
 
 class Summary(Document):
@@ -118,6 +129,21 @@ def difference(compared: Compared) -> Difference | None:
     )
 
 
+def difference_from_nothing(
+    gate: str, model: str, action: str, at: str, was_version: str | None, now: Answer, version: str
+) -> Difference | None:
+    """What the draft would have said where a gate did not ask its policy."""
+    nothing = {
+        "decision": NOT_ASKED,
+        "level": None,
+        "thresholds": (),
+        "standards": (),
+        "reasons": (),
+    }
+    found = difference(Compared(None, model, action, at, nothing, was_version, now, version))
+    return None if found is None else found.model_copy(update={"gate": gate})
+
+
 @dataclass(slots=True)
 class Tally:
     """Counts answers as they come."""
@@ -127,6 +153,22 @@ class Tally:
     turns: Counter[Turn] = field(default_factory=Counter)
     by_clause: Counter[str] = field(default_factory=Counter)
     by_decision: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, summary: Summary) -> "Tally":
+        """One that goes on counting where *summary* was made."""
+        turns: dict[Turn, int] = {
+            "stricter": summary.stricter,
+            "looser": summary.looser,
+            "otherwise": summary.otherwise,
+        }
+        return cls(
+            summary.decided,
+            summary.failed,
+            Counter(turns),
+            Counter(summary.by_clause),
+            Counter(summary.by_decision),
+        )
 
     def count(self, found: Difference | None) -> None:
         """One more answer, and what is different in it."""
@@ -156,7 +198,8 @@ _TURNS: Final[dict[bool, Turn]] = {True: "stricter", False: "looser"}
 
 
 def _turn(was: str, now: str) -> Turn:
-    before, after = Decision(was).strictness, Decision(now).strictness
+    before = Decision(Decision.ALLOW if was == NOT_ASKED else was).strictness
+    after = Decision(now).strictness
     return "otherwise" if before == after else _TURNS[after > before]
 
 

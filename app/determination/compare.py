@@ -3,23 +3,28 @@
 Both versions are asked about the same evidence. By the laws, each answer is monotone in what
 permits and in the absence of what counts against. So all sets of evidence can be searched without
 looking at each (`app.determination.moves.separating`): what is left out of it is proved by them.
+What denies is some clause of *a* (`app.determination.clauses`), so each is searched by itself, and none
+that *b* has too: by that one *b* denies as well.
 
-The evidence that is looked at: for every threshold findings for and against; for every line that
-settles anything results in its zones; for every standard reports that it is met or not; sign-offs,
-reversals, exceptions and orders; each as fresh as can be, and just young enough to count under
-every duration that either version names. Facts about the model: both sides of every bound that
-either names. Findings that lean on other models are not looked at.
+The evidence that is looked at: for every threshold findings for and against, under each name that it
+has in one of the two; for every line that settles anything results in its zones; for every standard
+reports that it is met or not; sign-offs, reversals, exceptions and orders that stop; each as fresh as
+can be, and just young enough to count under every duration that either version names. Facts about the
+model: both sides of every bound that either names. Not looked at: findings that lean on other models,
+orders that require a standard.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import product
 from typing import Any, Final, Literal
 
 from app.assessment.assessment import ModelVersion
 from app.assessment.evidence import Evidence
+from app.determination.clauses import clauses
 from app.determination.coverage import what_decides
 from app.determination.decide import Question, decide, scope_of
 from app.determination.moves import (
@@ -28,6 +33,7 @@ from app.determination.moves import (
     Separated,
     counting_against,
     joined,
+    once,
     permitting,
     piece,
     separating,
@@ -36,7 +42,10 @@ from app.determination.moves import (
 from app.determination.reading import Read
 from app.determination.record import Determination
 from app.policy.conditions import (
+    AllOf,
+    AnyOf,
     AssessedWithin,
+    AtLeast,
     BoundedBy,
     CarriedOver,
     Condition,
@@ -44,6 +53,7 @@ from app.policy.conditions import (
     FindingIs,
     LineIn,
     ModelFact,
+    ThresholdRuledOut,
     children,
     walk,
 )
@@ -72,7 +82,7 @@ class ActionCompared(Document):
     action: str
     verdict: Verdict
     looked_at: int
-    """How many corners the search had."""
+    """How many corners the search had; 0: it follows from the two texts alone."""
     case: dict[str, Any] | None = None
     """A decision case in which *b* allows and *a* denies, as `policy test` reads it."""
     because: tuple[str, ...] = ()
@@ -92,16 +102,12 @@ class Compared(Document):
 def compare(a: PolicyVersion, b: PolicyVersion) -> Compared:
     """Whether *b* ever allows an action where *a* denies it. Actions that *b* lacks it denies.
 
-    Versions that differ in words for people alone are not searched: they decide alike.
     Raises `ValueError` for versions of two policies: evidence names the policy that it is
     for, so what one of them says of evidence tells nothing of the other.
     """
     if a.policy != b.policy:
         message = f"`{a.policy}` and `{b.policy}` are two policies; compare versions of one"
         raise ValueError(message)
-    if what_decides(a) == what_decides(b):
-        same = tuple(ActionCompared(action=one, verdict="never", looked_at=0) for one in b.actions)
-        return Compared(policy=a.policy, a=a.version, b=b.version, verdict="never", actions=same)
     actions = tuple(_compared(a, b, action) for action in b.actions)
     verdicts = {one.verdict for one in actions}
     verdict: Verdict = "never"
@@ -113,12 +119,15 @@ def compare(a: PolicyVersion, b: PolicyVersion) -> Compared:
 
 
 def _compared(a: PolicyVersion, b: PolicyVersion, action: str) -> ActionCompared:
+    shared = [what_decides(clause) for clause in clauses(b, action)]
+    own = clauses(_with_names_of(b, a), action)
+    left = [clause for clause in own if what_decides(clause) not in shared]
     looked_at, complete = 0, True
-    for model in _models(a, b):
+    for model in _models(a, b) if left else ():
         if scope_of(b, model, action) is Truth.NO:
             continue
         pair = _Pair(a, b, action, model)
-        separated = pair.separated()
+        separated = pair.separated(left)
         looked_at += separated.looked_at
         complete = complete and separated.complete
         if separated.found is not None:
@@ -195,8 +204,8 @@ class _Pair:
         message = move.message.replace(f"`{move.threshold}`", f"`{in_b}`")
         return move.model_copy(update={"threshold": in_b, "message": message})
 
-    def separated(self) -> Separated:
-        """Steps with which *b* allows and *a* denies, if there are any."""
+    def separated(self, clauses_of_a: Iterable[PolicyVersion]) -> Separated:
+        """Steps with which *b* allows and one of those clauses denies, if there are any."""
         by_chain: dict[int, list[int]] = {}
         for i, step in enumerate(self.steps):
             by_chain.setdefault(step.chain, []).append(i)
@@ -204,13 +213,21 @@ class _Pair:
         younger = {
             i: frozenset(chain[chain.index(i) :]) for chain in by_chain.values() for i in chain
         }
-        return separating(
-            len(self.steps),
-            lambda chosen: self._allows(self.b, chosen),
-            lambda chosen: self._allows(self.a, chosen),
-            stronger=younger.__getitem__,
-            questions=_QUESTIONS,
-        )
+        allowed = once(lambda chosen: self._allows(self.b, chosen))
+        looked_at, complete = 0, True
+        for clause in clauses_of_a:
+            separated = separating(
+                len(self.steps),
+                allowed,
+                partial(self._allows, clause),
+                stronger=younger.__getitem__,
+                questions=_QUESTIONS,
+            )
+            looked_at += separated.looked_at
+            if separated.found is not None:
+                return replace(separated, looked_at=looked_at)
+            complete = complete and separated.complete
+        return Separated(None, complete, looked_at)
 
     def shortest(self, chosen: frozenset[int]) -> Evidence:
         """As little of the chosen evidence as *b* allows with; *a* denies with less all the more."""
@@ -278,6 +295,41 @@ def _renamed(a: PolicyVersion, b: PolicyVersion) -> dict[str, str]:
                     in_b, in_a = (one.threshold, name) if turned else (name, one.threshold)
                     names[in_b] = in_a
     return names
+
+
+def _with_names_of(b: PolicyVersion, a: PolicyVersion) -> PolicyVersion:
+    """*a* with its thresholds under the names that they have in *b*, as far as each then still has a
+    name of its own: all evidence that is looked at is given under both names.
+    """
+    renamed = _renamed(a, b)
+    olds = list(renamed.values())
+    names = {
+        old: new for new, old in renamed.items() if olds.count(old) == 1 and new not in a.thresholds
+    }
+    thresholds = {
+        names.get(name, name): one.model_copy(
+            update={"ruled_out": _tree_with(one.ruled_out, names)}
+        )
+        for name, one in a.thresholds.items()
+    }
+    return a.model_copy(update={"thresholds": thresholds})
+
+
+def _tree_with(tree: Condition, names: Mapping[str, str]) -> Condition:
+    match tree:
+        case AllOf():
+            return tree.model_copy(update={"all": tuple(_tree_with(t, names) for t in tree.all)})
+        case AnyOf():
+            return tree.model_copy(update={"any": tuple(_tree_with(t, names) for t in tree.any)})
+        case AtLeast():
+            of = tuple(_tree_with(t, names) for t in tree.at_least_k.of)
+            counted = tree.at_least_k.model_copy(update={"of": of})
+            return tree.model_copy(update={"at_least_k": counted})
+        case ThresholdRuledOut():
+            name = tree.threshold_ruled_out
+            return tree.model_copy(update={"threshold_ruled_out": names.get(name, name)})
+        case _:
+            return tree
 
 
 def _ages(durations: Iterable[Duration | None]) -> tuple[timedelta, ...]:

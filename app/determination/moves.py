@@ -508,7 +508,7 @@ class _Separating:
         questions: int,
     ) -> None:
         self._everything = frozenset(range(size))
-        self._first, self._second = _once(first), _once(second)
+        self._first, self._second = once(first), once(second)
         self._stronger = stronger
         self._left = questions
         self._holding: list[frozenset[int]] = []
@@ -551,7 +551,7 @@ class _Separating:
         return part | there
 
 
-def _once(question: Callable[[frozenset[int]], bool]) -> Callable[[frozenset[int]], bool]:
+def once(question: Callable[[frozenset[int]], bool]) -> Callable[[frozenset[int]], bool]:
     """The question, asked once of each set."""
     asked: dict[frozenset[int], bool] = {}
 

@@ -5,7 +5,7 @@ recorded is answered with the very bytes that were hashed, the ledger position s
 """
 
 import hashlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Annotated, Any, Final, TypeVar
 
 import orjson
@@ -18,8 +18,9 @@ from app.canonical import digest
 from app.decoding import decode_json
 from app.errors import InvalidParameter, UnsupportedMediaType
 from app.ledger.entry import Position
+from app.operations.determine import Standing
 from app.parsing import parse
-from app.storage.ledger import IdempotencyKey, Recorded
+from app.storage.ledger import Appended, IdempotencyKey, Recorded
 from app.vocabulary import JSON, write_instant
 
 T = TypeVar("T", bound=BaseModel)
@@ -102,6 +103,35 @@ def with_position(document: bytes, position: Position) -> bytes:
     What stands before `,"ledger":`, closed by `}`, is what was hashed.
     """
     return document[:-1] + b',"ledger":' + orjson.dumps(position_json(position)) + b"}"
+
+
+def created(appended: Appended, path: str) -> Response:
+    """The one document that was recorded; it is read at its id below *path*."""
+    (record,) = appended.records
+    location = f"{path}/{record.subject}"
+    return recorded_response(record, status=201, location=location, replayed=appended.replayed)
+
+
+def read_response(
+    request: Request, record: Recorded, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A recorded document that was asked for; only that it is the same, where the caller has it."""
+    etag = f'"{digest(record.document)}"'
+    if unchanged(request, etag):
+        return Response(status_code=304, headers={"ETag": etag, **(headers or {})})
+    response = recorded_response(record, status=200)
+    response.headers.update(headers or {})
+    return response
+
+
+def standing_headers(standing: Standing) -> dict[str, str]:
+    """That a recorded answer no longer answers, said beside it: nobody is to act on an old allow."""
+    headers = {}
+    if standing.superseded:
+        headers["Determination-Superseded"] = "true"
+    if standing.expired is not None:
+        headers["Determination-Expired"] = standing.expired
+    return headers
 
 
 def recorded_response(

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import structlog
 from fastapi import Request
 from fastapi.params import Depends
 from fastapi.routing import APIRoute
 
-from app.errors import Forbidden, InvalidParameter, Unauthenticated
+from app.errors import Forbidden, InvalidParameter, NoAttestationKey, Unauthenticated
 from app.http.bodies import IdempotencyKeyOf
 from app.http.permissions import Permission, permits
+from app.operations.attest import Attestor
 from app.operations.context import Context
+from app.operations.turns import Turns
 from app.storage.keys import Credential
 from app.storage.store import Store
 
@@ -21,6 +23,14 @@ def store_of(request: Request) -> Store:
     """The store that the application was built with."""
     store: Store = request.app.state.store
     return store
+
+
+def attestor_of(request: Request) -> Attestor:
+    """Who signs the application's attestations. Raises `NoAttestationKey`."""
+    attestor: Attestor | None = request.app.state.attestor
+    if attestor is None:
+        raise NoAttestationKey
+    return attestor
 
 
 def now() -> datetime:
@@ -54,6 +64,14 @@ def needs(permission: Permission) -> Any:
     return Depends(check)
 
 
+async def _everyone(request: Request) -> None:
+    _refuse_unusable_parameters(request)
+
+
+FOR_EVERYONE: Final[Any] = Depends(_everyone)
+"""The dependency of a route that needs no key, in the place of `needs`."""
+
+
 def _refuse_unusable_parameters(request: Request) -> None:
     """Refuse a parameter that the route does not have, has once and is given twice, or that holds
     what no name holds.
@@ -85,13 +103,22 @@ def permission_of(dependency: Callable[..., Any] | None) -> Permission | None:
 
 
 async def _context(request: Request, caller: Caller, key_of: IdempotencyKeyOf) -> Context:
-    return Context(store_of(request), caller.id, now(), await key_of(caller.id), now)
+    return Context(
+        store_of(request), caller.id, now(), await key_of(caller.id), now, _turns(request)
+    )
 
 
 async def _reading(request: Request, caller: Caller) -> Context:
-    return Context(store_of(request), caller.id, now())
+    return Context(store_of(request), caller.id, now(), turns=_turns(request))
 
 
+def _turns(request: Request) -> Turns:
+    turns: Turns = request.app.state.turns
+    return turns
+
+
+Attesting = Annotated[Attestor, Depends(attestor_of)]
+"""Who signs attestations."""
 Recording = Annotated[Context, Depends(_context)]
 """The context of a request that records something, with its idempotency key."""
 Reading = Annotated[Context, Depends(_reading)]

@@ -1,7 +1,5 @@
 """`/v1/determinations` and `/v1/simulations`: ask, ask many, read, list."""
 
-import base64
-import binascii
 from typing import Annotated, Any, Final, Literal
 
 import orjson
@@ -12,22 +10,31 @@ from starlette.responses import JSONResponse, Response
 from app.determination.explain import Form
 from app.determination.settling import Settling
 from app.errors import InvalidParameter, NotFound
-from app.http.bodies import body_of, recorded_response, takes, with_position
-from app.http.callers import Reading, Recording, needs
+from app.http.bodies import body_of, recorded_response, standing_headers, takes, with_position
+from app.http.callers import Attesting, Reading, Recording, needs
+from app.http.cursors import MAX_PAGE, PAGE, cursor, read_cursor
 from app.http.documents import (
     PAGE_TYPES,
+    AttestationKeyAnswer,
+    AttestationKeys,
     DeterminationBatch,
     DeterminationPage,
+    DsseEnvelope,
     RecordedDetermination,
+    SigstoreBundle,
     SimulatedDetermination,
     answers,
+    content_of,
     page_answers,
 )
 from app.http.permissions import Permission
 from app.http.problems import NOT_ALLOWED, problem_response
 from app.ledger.entry import Kind
-from app.operations.determine import Asked, determine
+from app.ledger.statement import BUNDLE_TYPE, ENVELOPE_TYPE, verifier_id
+from app.operations.attest import AttestationForm, attest
+from app.operations.determine import Asked, determine, standing_of
 from app.operations.explain import explain_determination
+from app.operations.replay import Replay, replay_determination
 from app.operations.settle import settle_determination
 from app.operations.simulate import Simulated, simulate
 from app.storage.ledger import Appended, Recorded
@@ -39,8 +46,6 @@ DOCUMENT_TYPE: Final = "application/vnd.aslgate.determination+json"
 """Accept this to be given the recorded bytes alone, exactly as they were hashed."""
 
 MAX_BATCH: Final = 1000
-PAGE: Final = 50
-MAX_PAGE: Final = 200
 
 
 class AskedMany(Document):
@@ -140,14 +145,19 @@ def _with_the_recorded_bytes(said: dict[int | str, dict[str, Any]]) -> Any:
 )
 async def read_determination(id: str, request: Request, context: Reading) -> Response:
     """The determination as it was answered; with `Accept: application/vnd.aslgate.determination+json`
-    the recorded bytes alone.
+    the recorded bytes alone. The headers say where it no longer answers: `Determination-Expired`,
+    `Determination-Superseded`.
     """
     record = await context.store.record(id)
     if record is None or record.kind is not Kind.DETERMINATION:
         raise NotFound("determination", id)
+    headers = standing_headers(await standing_of(context, record))
     if DOCUMENT_TYPE in request.headers.get("accept", ""):
-        return Response(record.document, 200, {"Cache-Control": "no-store"}, DOCUMENT_TYPE)
-    return recorded_response(record, status=200)
+        headers["Cache-Control"] = "no-store"
+        return Response(record.document, 200, headers, DOCUMENT_TYPE)
+    response = recorded_response(record, status=200)
+    response.headers.update(headers)
+    return response
 
 
 @router.get(
@@ -188,6 +198,63 @@ async def read_settling(id: str, context: Reading) -> JSONResponse:
 
 
 @router.get(
+    "/determinations/{id}/replay",
+    dependencies=[needs(Permission.READ)],
+    responses=answers(200, Replay, "The recorded bytes beside those recomputed now", 404),
+)
+async def read_replay(id: str, context: Reading) -> JSONResponse:
+    """Recompute the determination from its provenance, under the semantics that it names, and say
+    whether the bytes are the same, or in which places they differ.
+    """
+    found = await replay_determination(context, id)
+    return JSONResponse(found.model_dump(mode="json"), headers={"Cache-Control": "no-store"})
+
+
+def _attestation_answers() -> dict[int | str, dict[str, Any]]:
+    said = answers(200, DsseEnvelope, "The signed statement", 404, 409)
+    said[200]["content"] = content_of(DsseEnvelope, ENVELOPE_TYPE)
+    said[200]["content"] |= content_of(SigstoreBundle, BUNDLE_TYPE)
+    said[409]["description"] = "It no longer answers, or is about the past, or there is no digest"
+    return said
+
+
+@router.get(
+    "/determinations/{id}/attestation",
+    dependencies=[needs(Permission.READ)],
+    responses=_attestation_answers(),
+)
+async def read_attestation(
+    id: str,
+    context: Reading,
+    attestor: Attesting,
+    form: AttestationForm = Query(
+        "dsse", alias="format", description="A plain DSSE envelope, or a Sigstore bundle of it"
+    ),
+) -> Response:
+    """The determination as a signed SLSA verification summary, as long as it would be answered now.
+
+    It passes only where the decision is `allow`. 409 where the determination has lapsed, is
+    superseded or is about the past, and where the model version has no digest.
+    """
+    signed = await attest(context, id, attestor, form)
+    media = ENVELOPE_TYPE if form == "dsse" else BUNDLE_TYPE
+    return Response(signed, 200, {"Cache-Control": "no-store"}, media)
+
+
+@router.get(
+    "/attestation-keys",
+    dependencies=[needs(Permission.READ)],
+    responses=answers(200, AttestationKeys, "The public keys", 404),
+)
+async def read_attestation_keys(attestor: Attesting) -> JSONResponse:
+    """The public keys that verify attestations, and the verifier that they sign for."""
+    key = attestor.key
+    named = AttestationKeyAnswer(keyid=key.id, algorithm="ed25519", public_key=key.public_pem)
+    said = AttestationKeys(verifier=verifier_id(attestor.log), keys=(named,))
+    return JSONResponse(said.model_dump(mode="json"))
+
+
+@router.get(
     "/determinations",
     dependencies=[needs(Permission.READ)],
     responses=answers(200, DeterminationPage, "A page, newest first"),
@@ -202,36 +269,24 @@ async def list_determinations(
     limit: int = Query(PAGE, ge=1, le=MAX_PAGE),
 ) -> Response:
     """Recorded determinations, newest first, by page."""
-    before = None if after is None else _read_cursor(after)
     records = await context.store.determinations(
-        model=model, action=action, decision=decision, policy=policy, before=before, limit=limit + 1
+        model=model,
+        action=action,
+        decision=decision,
+        policy=policy,
+        before=read_cursor(after),
+        limit=limit + 1,
     )
     page = records[:limit]
     more = len(records) > limit
-    cursor = f'"{_cursor(page[-1].position.index)}"' if more else "null"
-    body = _list(page, f',"next":{cursor}}}'.encode())
+    following = f'"{cursor(page[-1].position.index)}"' if more else "null"
+    body = _list(page, f',"next":{following}}}'.encode())
     return Response(body, 200, {"Cache-Control": "no-store"}, "application/json")
-
-
-def _cursor(index: int) -> str:
-    return base64.urlsafe_b64encode(f"v1:{index}".encode()).decode().rstrip("=")
 
 
 def _cursor_before(appended: Appended) -> str:
     """The cursor whose page begins with the newest of these records."""
-    return _cursor(appended.records[-1].position.index + 1)
-
-
-def _read_cursor(cursor: str) -> int:
-    try:
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        text = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
-        version, _, index = text.partition(":")
-        if version == "v1" and index.isdecimal() and len(index) < 19:
-            return int(index)
-    except (UnicodeError, binascii.Error):
-        pass
-    raise InvalidParameter("after", "is not a cursor that this service gave")
+    return cursor(appended.records[-1].position.index + 1)
 
 
 @router.post(

@@ -9,6 +9,7 @@ from app.assessment.exceptions import GivenApproval, RequestedException
 from app.assessment.orders import Lifting, Order
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
+from app.determination.backtest import Difference
 from app.determination.record import (
     Determination,
     Engine,
@@ -215,6 +216,13 @@ class GateAnswer(RecordedGate):
     answers: tuple[RecordedDetermination, ...]
 
 
+class ShadowDifferences(Document):
+    """What a shadow would have said otherwise, newest first; `next` as in other lists."""
+
+    differences: tuple[Difference, ...]
+    next: str | None
+
+
 class SimulatedProvenance(Document):
     """What a simulation rested on."""
 
@@ -231,6 +239,97 @@ class SimulatedDetermination(Determination):
     model: str
     action: str
     provenance: SimulatedProvenance
+
+
+class DsseSignature(Document):
+    """A signature over the envelope's type and payload, in base64, and by which key it is."""
+
+    keyid: str
+    sig: str
+
+
+class DsseEnvelope(Document):
+    """A signed in-toto Statement, in base64, whose predicate is a SLSA verification summary."""
+
+    payloadType: str  # noqa: N815 - as DSSE has it
+    payload: str
+    signatures: tuple[DsseSignature, ...]
+
+
+class SigstoreBundle(Document):
+    """The same envelope as a Sigstore bundle, to be verified with a known public key."""
+
+    mediaType: str  # noqa: N815 - as Sigstore has it
+    verificationMaterial: dict[str, Any]  # noqa: N815
+    dsseEnvelope: DsseEnvelope  # noqa: N815
+
+
+class AttestationKeyAnswer(Document):
+    """A public key: `keyid` is the SHA-256 of its DER form, `public_key` is PEM."""
+
+    keyid: str
+    algorithm: Literal["ed25519"]
+    public_key: str
+
+
+class AttestationKeys(Document):
+    """Which keys sign for which verifier: trust them as a pair."""
+
+    verifier: str
+    keys: tuple[AttestationKeyAnswer, ...]
+
+
+class LedgerKeyAnswer(Document):
+    """A key that signs checkpoints from `from_size` entries on; `until_size`: from then on no more."""
+
+    vkey: str
+    from_size: int
+    until_size: int | None
+
+
+class LedgerKeysAnswer(Document):
+    """The log's keys, and the signed statements from which that is known, in their order."""
+
+    log: str
+    keys: tuple[LedgerKeyAnswer, ...]
+    statements: tuple[str, ...]
+
+
+class ProofAnswer(Document):
+    """That an entry is in the tree of a checkpoint. `leaf_hash` is hexadecimal; `entry`, `root` and the
+    lines of `proof`, from the leaf up, are base64. `checkpoint` is the signed note.
+    """
+
+    log: str
+    index: int
+    entry: str
+    leaf_hash: str
+    size: int
+    root: str
+    proof: tuple[str, ...]
+    checkpoint: str
+
+
+class InclusionAnswer(Document):
+    """That an entry is in the tree of a size. `leaf_hash` is hexadecimal; `root` and the lines of
+    `proof`, from the leaf up, are base64.
+    """
+
+    index: int
+    leaf_hash: str
+    size: int
+    root: str
+    proof: tuple[str, ...]
+
+
+class ConsistencyAnswer(Document):
+    """That the tree of one size extends that of another. Roots and the lines of `proof` are base64."""
+
+    old: int = Field(alias="from")
+    from_root: str
+    new: int = Field(alias="to")
+    to_root: str
+    proof: tuple[str, ...]
 
 
 class Health(Document):
@@ -310,6 +409,18 @@ def answers(
     problems = _ANY | (_OF_BODIES if takes_body else {})
     problems |= {code: _OTHERS[code] for code in others if code != 304}
     for code, text in sorted(problems.items()):
+        said[code] = {"description": text, "content": content_of(ProblemDetails, MEDIA_TYPE)}
+    return said
+
+
+def open_answers(
+    description: str, content: type[BaseModel] | dict[str, Any], *others: int
+) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of a route that needs no key: its own answer, and the problems."""
+    own = content if isinstance(content, dict) else content_of(content)
+    said: dict[int | str, dict[str, Any]] = {200: {"description": description, "content": own}}
+    problems = {code: (_ANY | _OTHERS)[code] for code in sorted((*others, 503))}
+    for code, text in problems.items():
         said[code] = {"description": text, "content": content_of(ProblemDetails, MEDIA_TYPE)}
     return said
 

@@ -6,6 +6,7 @@ Each is recorded, read as it was recorded, and withdrawn with a reason; an order
 
 import orjson
 from fastapi import APIRouter, Request
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from app.assessment.assessment import Assessment, Withdrawal
@@ -13,9 +14,8 @@ from app.assessment.exceptions import ExceptionApproval, ExceptionRequest
 from app.assessment.orders import Lifting, Order
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
-from app.canonical import digest
 from app.errors import NotFound
-from app.http.bodies import body_of, recorded_response, takes, unchanged
+from app.http.bodies import body_of, created, read_response, takes
 from app.http.callers import Reading, Recording, needs
 from app.http.documents import (
     ExceptionAnswer,
@@ -33,15 +33,8 @@ from app.ledger.entry import Kind
 from app.operations import record_evidence as operation
 from app.operations import record_order as order_operation
 from app.operations import request_exception as exception_operation
-from app.storage.ledger import Appended
 
 router = APIRouter(prefix="/v1", tags=["evidence"])
-
-
-def _created(appended: Appended, path: str) -> Response:
-    record = appended.records[0]
-    location = f"/v1/{path}/{record.subject}"
-    return recorded_response(record, status=201, location=location, replayed=appended.replayed)
 
 
 async def _read(context: Reading, request: Request, kind: Kind, id: str, **said: str) -> Response:
@@ -51,14 +44,47 @@ async def _read(context: Reading, request: Request, kind: Kind, id: str, **said:
         raise NotFound(kind.value, id)
     if said and not said.items() <= orjson.loads(record.document).items():
         raise NotFound(kind.value, id)
-    etag = f'"{digest(record.document)}"'
-    if unchanged(request, etag):
-        return Response(status_code=304, headers={"ETag": etag})
-    return recorded_response(record, status=200)
+    return read_response(request, record)
 
 
-async def _withdraw(context: Recording, kind: Kind, id: str, withdrawal: Withdrawal) -> Response:
-    return _created(await operation.withdraw(context, kind, id, withdrawal), "withdrawals")
+def _is_read(path: str, kind: Kind, answer: type[BaseModel], name: str, says: str) -> None:
+    """Records of that kind are read at their ids."""
+
+    async def read(id: str, request: Request, context: Reading) -> Response:
+        return await _read(context, request, kind, id)
+
+    router.add_api_route(
+        f"/{path}/{{id}}",
+        read,
+        methods=["GET"],
+        name=f"read_{name}",
+        description=says,
+        dependencies=[needs(Permission.READ)],
+        responses=answers(200, answer, f"The {name.replace('_', '-')}", 304, 404),
+    )
+
+
+def _is_withdrawn(path: str, kind: Kind, permission: Permission, name: str) -> None:
+    """Evidence of that kind is withdrawn with a reason, by whoever has the permission."""
+
+    async def withdraw(
+        id: str, context: Recording, withdrawal: Withdrawal = body_of(Withdrawal)
+    ) -> Response:
+        return created(await operation.withdraw(context, kind, id, withdrawal), "/v1/withdrawals")
+
+    what = name.replace("_", "-")
+    router.add_api_route(
+        f"/{path}/{{id}}/withdrawal",
+        withdraw,
+        methods=["POST"],
+        name=f"withdraw_{name}",
+        description=f"Withdraw {'an' if what[0] in 'ae' else 'a'} {what}, with a reason. What was "
+        "decided on it stays as it was.",
+        status_code=201,
+        dependencies=[needs(permission)],
+        openapi_extra=takes(Withdrawal),
+        responses=answers(201, RecordedWithdrawal, "Withdrawn", 404, 409, takes_body=True),
+    )
 
 
 @router.post(
@@ -72,41 +98,7 @@ async def record_assessment(
     context: Recording, assessment: Assessment = body_of(Assessment)
 ) -> Response:
     """Record results and findings on a model version."""
-    return _created(await operation.record_assessment(context, assessment), "assessments")
-
-
-@router.get(
-    "/assessments/{id}",
-    dependencies=[needs(Permission.READ)],
-    responses=answers(200, RecordedAssessment, "The assessment", 304, 404),
-)
-async def read_assessment(id: str, request: Request, context: Reading) -> Response:
-    """An assessment as it was recorded, also after it was withdrawn."""
-    return await _read(context, request, Kind.ASSESSMENT, id)
-
-
-@router.post(
-    "/assessments/{id}/withdrawal",
-    status_code=201,
-    dependencies=[needs(Permission.WITHDRAW_ASSESSMENTS)],
-    openapi_extra=takes(Withdrawal),
-    responses=answers(201, RecordedWithdrawal, "Withdrawn", 404, 409, takes_body=True),
-)
-async def withdraw_assessment(
-    id: str, context: Recording, withdrawal: Withdrawal = body_of(Withdrawal)
-) -> Response:
-    """Withdraw an assessment, with a reason. What was decided on it stays as it was."""
-    return await _withdraw(context, Kind.ASSESSMENT, id, withdrawal)
-
-
-@router.get(
-    "/withdrawals/{id}",
-    dependencies=[needs(Permission.READ)],
-    responses=answers(200, RecordedWithdrawal, "The withdrawal", 304, 404),
-)
-async def read_withdrawal(id: str, request: Request, context: Reading) -> Response:
-    """A withdrawal as it was recorded."""
-    return await _read(context, request, Kind.WITHDRAWAL, id)
+    return created(await operation.record_assessment(context, assessment), "/v1/assessments")
 
 
 @router.post(
@@ -120,31 +112,7 @@ async def record_safeguard(
     context: Recording, report: SafeguardReport = body_of(SafeguardReport)
 ) -> Response:
     """Record that a criterion of a standard, or a whole standard, is met or is not."""
-    return _created(await operation.record_safeguard(context, report), "safeguards")
-
-
-@router.get(
-    "/safeguards/{id}",
-    dependencies=[needs(Permission.READ)],
-    responses=answers(200, RecordedSafeguardReport, "The report", 304, 404),
-)
-async def read_safeguard(id: str, request: Request, context: Reading) -> Response:
-    """A safeguard report as it was recorded."""
-    return await _read(context, request, Kind.SAFEGUARD, id)
-
-
-@router.post(
-    "/safeguards/{id}/withdrawal",
-    status_code=201,
-    dependencies=[needs(Permission.RECORD_SAFEGUARDS)],
-    openapi_extra=takes(Withdrawal),
-    responses=answers(201, RecordedWithdrawal, "Withdrawn", 404, 409, takes_body=True),
-)
-async def withdraw_safeguard(
-    id: str, context: Recording, withdrawal: Withdrawal = body_of(Withdrawal)
-) -> Response:
-    """Withdraw a safeguard report, with a reason. What was decided on it stays as it was."""
-    return await _withdraw(context, Kind.SAFEGUARD, id, withdrawal)
+    return created(await operation.record_safeguard(context, report), "/v1/safeguards")
 
 
 @router.post(
@@ -156,31 +124,7 @@ async def withdraw_safeguard(
 )
 async def record_sign_off(context: Recording, sign_off: SignOff = body_of(SignOff)) -> Response:
     """Record that a role prepared, recommended, decided, approved … an action."""
-    return _created(await operation.record_sign_off(context, sign_off), "sign-offs")
-
-
-@router.get(
-    "/sign-offs/{id}",
-    dependencies=[needs(Permission.READ)],
-    responses=answers(200, RecordedSignOff, "The sign-off", 304, 404),
-)
-async def read_sign_off(id: str, request: Request, context: Reading) -> Response:
-    """A sign-off as it was recorded."""
-    return await _read(context, request, Kind.SIGN_OFF, id)
-
-
-@router.post(
-    "/sign-offs/{id}/withdrawal",
-    status_code=201,
-    dependencies=[needs(Permission.SIGN_OFF)],
-    openapi_extra=takes(Withdrawal),
-    responses=answers(201, RecordedWithdrawal, "Withdrawn", 404, 409, takes_body=True),
-)
-async def withdraw_sign_off(
-    id: str, context: Recording, withdrawal: Withdrawal = body_of(Withdrawal)
-) -> Response:
-    """Withdraw a sign-off, with a reason. What was decided on it stays as it was."""
-    return await _withdraw(context, Kind.SIGN_OFF, id, withdrawal)
+    return created(await operation.record_sign_off(context, sign_off), "/v1/sign-offs")
 
 
 @router.post(
@@ -195,17 +139,7 @@ async def request_exception(
 ) -> Response:
     """Ask to go on without a standard, for a time. It lets nothing pass before it is approved."""
     appended = await exception_operation.request_exception(context, request)
-    return _created(appended, "exceptions")
-
-
-@router.get(
-    "/exceptions/{id}",
-    dependencies=[needs(Permission.READ)],
-    responses=answers(200, ExceptionAnswer, "The request", 304, 404),
-)
-async def read_exception(id: str, request: Request, context: Reading) -> Response:
-    """A request for an exception as it was recorded, also after it was withdrawn or has lapsed."""
-    return await _read(context, request, Kind.EXCEPTION, id)
+    return created(appended, "/v1/exceptions")
 
 
 @router.post(
@@ -220,7 +154,7 @@ async def approve_exception(
 ) -> Response:
     """Approve an exception in a role. It counts once all roles have, and two people at least."""
     appended = await exception_operation.approve_exception(context, id, approval)
-    return _created(appended, f"exceptions/{id}/approvals")
+    return created(appended, f"/v1/exceptions/{id}/approvals")
 
 
 @router.get(
@@ -236,20 +170,6 @@ async def read_exception_approval(
 
 
 @router.post(
-    "/exceptions/{id}/withdrawal",
-    status_code=201,
-    dependencies=[needs(Permission.REQUEST_EXCEPTIONS)],
-    openapi_extra=takes(Withdrawal),
-    responses=answers(201, RecordedWithdrawal, "Withdrawn", 404, 409, takes_body=True),
-)
-async def withdraw_exception(
-    id: str, context: Recording, withdrawal: Withdrawal = body_of(Withdrawal)
-) -> Response:
-    """Withdraw an exception, with a reason. What was decided on it stays as it was."""
-    return await _withdraw(context, Kind.EXCEPTION, id, withdrawal)
-
-
-@router.post(
     "/orders",
     status_code=201,
     dependencies=[needs(Permission.RECORD_ORDERS)],
@@ -258,17 +178,7 @@ async def withdraw_exception(
 )
 async def record_order(context: Recording, order: Order = body_of(Order)) -> Response:
     """Record an order from outside the policy: it stops or limits actions, or requires standards."""
-    return _created(await order_operation.record_order(context, order), "orders")
-
-
-@router.get(
-    "/orders/{id}",
-    dependencies=[needs(Permission.READ)],
-    responses=answers(200, RecordedOrder, "The order", 304, 404),
-)
-async def read_order(id: str, request: Request, context: Reading) -> Response:
-    """An order as it was recorded, also after it was lifted."""
-    return await _read(context, request, Kind.ORDER, id)
+    return created(await order_operation.record_order(context, order), "/v1/orders")
 
 
 @router.post(
@@ -280,14 +190,32 @@ async def read_order(id: str, request: Request, context: Reading) -> Response:
 )
 async def lift_order(id: str, context: Recording, lifting: Lifting = body_of(Lifting)) -> Response:
     """Lift an order, with a reason. Nothing else ends it."""
-    return _created(await order_operation.lift_order(context, id, lifting), "liftings")
+    return created(await order_operation.lift_order(context, id, lifting), "/v1/liftings")
 
 
-@router.get(
-    "/liftings/{id}",
-    dependencies=[needs(Permission.READ)],
-    responses=answers(200, RecordedLifting, "The lifting", 304, 404),
+for _path, _kind, _answer, _permission, _name in (
+    (
+        "assessments",
+        Kind.ASSESSMENT,
+        RecordedAssessment,
+        Permission.WITHDRAW_ASSESSMENTS,
+        "assessment",
+    ),
+    (
+        "safeguards",
+        Kind.SAFEGUARD,
+        RecordedSafeguardReport,
+        Permission.RECORD_SAFEGUARDS,
+        "safeguard",
+    ),
+    ("sign-offs", Kind.SIGN_OFF, RecordedSignOff, Permission.SIGN_OFF, "sign_off"),
+    ("exceptions", Kind.EXCEPTION, ExceptionAnswer, Permission.REQUEST_EXCEPTIONS, "exception"),
+):
+    _is_read(_path, _kind, _answer, _name, "As it was recorded, also after it was withdrawn.")
+    _is_withdrawn(_path, _kind, _permission, _name)
+
+_is_read("withdrawals", Kind.WITHDRAWAL, RecordedWithdrawal, "withdrawal", "As it was recorded.")
+_is_read(
+    "orders", Kind.ORDER, RecordedOrder, "order", "As it was recorded, also after its lifting."
 )
-async def read_lifting(id: str, request: Request, context: Reading) -> Response:
-    """A lifting as it was recorded."""
-    return await _read(context, request, Kind.LIFTING, id)
+_is_read("liftings", Kind.LIFTING, RecordedLifting, "lifting", "As it was recorded.")

@@ -2,17 +2,18 @@
 
 import orjson
 from fastapi import APIRouter, Query, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from app.canonical import digest
 from app.errors import NotFound
-from app.http.bodies import body_of, recorded_response, takes, unchanged, with_position
+from app.http.bodies import body_of, read_response, standing_headers, takes, with_position
 from app.http.callers import Reading, Recording, needs
 from app.http.documents import GateAnswer, RecordedGate, answers
 from app.http.permissions import Permission
 from app.http.problems import NOT_ALLOWED, problem_response
 from app.ledger.entry import Kind
-from app.operations.ask_gate import AskedGate, ask_gate
+from app.operations.ask_gate import AskedGate, ask_gate, standing_of_gate
+from app.operations.replay import Replay, replay_gate
 from app.storage.ledger import Appended
 
 router = APIRouter(prefix="/v1", tags=["gates"])
@@ -73,11 +74,23 @@ def _with_answers(appended: Appended) -> bytes:
     responses=answers(200, RecordedGate, "The gate", 304, 404),
 )
 async def read_gate(id: str, request: Request, context: Reading) -> Response:
-    """The gate as it was recorded; its determinations are read by their ids."""
+    """The gate as it was recorded; its determinations are read by their ids. The headers say where
+    it no longer answers: `Determination-Expired`, `Determination-Superseded`.
+    """
     record = await context.store.record(id)
     if record is None or record.kind is not Kind.GATE:
         raise NotFound("gate", id)
-    etag = f'"{digest(record.document)}"'
-    if unchanged(request, etag):
-        return Response(status_code=304, headers={"ETag": etag})
-    return recorded_response(record, status=200)
+    return read_response(request, record, standing_headers(await standing_of_gate(context, record)))
+
+
+@router.get(
+    "/gates/{id}/replay",
+    dependencies=[needs(Permission.READ)],
+    responses=answers(200, Replay, "The recorded bytes beside those recomputed now", 404),
+)
+async def read_gate_replay(id: str, context: Reading) -> JSONResponse:
+    """Recompute the gate, with the determinations that were recorded with it, from what the ledger
+    held then, and say whether the bytes are the same, or in which places they differ.
+    """
+    found = await replay_gate(context, id)
+    return JSONResponse(found.model_dump(mode="json"), headers={"Cache-Control": "no-store"})

@@ -3,22 +3,19 @@
 A model's name may hold slashes, and its last segment holds the `@`; so no name ends like a route.
 """
 
-import orjson
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from app.assessment.assessment import ModelVersion
-from app.canonical import digest
 from app.determination.settling import Settling
 from app.errors import NotFound
-from app.http.bodies import body_of, recorded_response, takes, unchanged
+from app.http.bodies import body_of, read_response, recorded_response, standing_headers, takes
 from app.http.callers import Reading, Recording, needs
 from app.http.documents import RecordedDetermination, RecordedModelVersion, answers
 from app.http.permissions import Permission
-from app.operations.determine import has_moved
+from app.operations.determine import standing_of
 from app.operations.record_evidence import register_model
 from app.operations.settle import settle
-from app.vocabulary import read_instant
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -50,7 +47,8 @@ async def read_latest_determination(
     action: str = Query(description="The action that was asked for"),
     policy: str | None = Query(None, description="Only of this policy"),
 ) -> Response:
-    """The determination that speaks for the latest instant.
+    """The determination that speaks for the latest instant; without a policy, the strictest of those
+    under each policy that ever was in force.
 
     `Determination-Expired` says when it stopped holding, where time has passed its `valid_until`;
     `Determination-Superseded: true` that the policy or the evidence has moved since.
@@ -59,12 +57,7 @@ async def read_latest_determination(
     if found is None:
         raise NotFound("determination", f"{action} of {model}")
     response = recorded_response(found, status=200)
-    document = orjson.loads(found.document)
-    if await has_moved(context, document):
-        response.headers["Determination-Superseded"] = "true"
-    valid_until = document["valid_until"]
-    if valid_until is not None and read_instant(valid_until) <= context.now:
-        response.headers["Determination-Expired"] = valid_until
+    response.headers.update(standing_headers(await standing_of(context, found)))
     return response
 
 
@@ -96,7 +89,4 @@ async def read_model_version(model: str, request: Request, context: Reading) -> 
     known = await context.store.known_model(model)
     if known.recorded is None:
         raise NotFound("model", model)
-    etag = f'"{digest(known.recorded.document)}"'
-    if unchanged(request, etag):
-        return Response(status_code=304, headers={"ETag": etag})
-    return recorded_response(known.recorded, status=200)
+    return read_response(request, known.recorded)

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from app.http.problems import failure_response
+from app.operations.shadow import Shadows
 from app.storage.ledger import Ledger
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -54,7 +55,7 @@ def configure_logging() -> None:
 class Metrics:
     """What `/metrics` shows. One registry an application, so that two can live in one process."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, shadows: Shadows) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "aslgate_requests",
@@ -70,6 +71,7 @@ class Metrics:
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
         )
         self.registry.register(_LedgerMetrics(ledger))
+        self.registry.register(_ShadowMetrics(shadows))
 
 
 class _LedgerMetrics(Collector):
@@ -88,6 +90,27 @@ class _LedgerMetrics(Collector):
         ):
             metric = GaugeMetricFamily(name, text)
             metric.add_metric([], value)
+            yield metric
+
+
+class _ShadowMetrics(Collector):
+    def __init__(self, shadows: Shadows) -> None:
+        self._shadows = shadows
+
+    def collect(self) -> Iterable[Metric]:
+        size, running = self._shadows.size, self._shadows.running
+        for name, text, values in (
+            ("behind", "Entries not looked at", [size - one.next for one in running]),
+            ("decided", "Live answers decided again", [one.summary.decided for one in running]),
+            ("same", "Of these, how many say the same", [one.summary.same for one in running]),
+            ("failed", "Answers not rebuilt", [one.summary.failed for one in running]),
+        ):
+            described = f"{text}, by running shadow, as last seen here"
+            metric = GaugeMetricFamily(
+                f"aslgate_shadow_{name}", described, labels=["policy", "version"]
+            )
+            for one, value in zip(running, values, strict=True):
+                metric.add_metric([one.policy, one.version], value)
             yield metric
 
 

@@ -24,11 +24,14 @@ class Permission(Enum):
     RECORD_ORDERS = "orders:record"
     DETERMINE = "determinations:make"
     SIMULATE = "simulations:run"
+    SHADOW = "shadows:run"
 
 
 ROLES: Final = {
     "admin": frozenset(Permission),
-    "policy-author": frozenset({Permission.READ, Permission.RECORD_POLICIES, Permission.SIMULATE}),
+    "policy-author": frozenset(
+        {Permission.READ, Permission.RECORD_POLICIES, Permission.SIMULATE, Permission.SHADOW}
+    ),
     "policy-approver": frozenset(
         {
             Permission.READ,

@@ -1,7 +1,8 @@
 """`/v1/policies`: record a version, approve it, put it in force, ask which one is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Literal
 
@@ -13,9 +14,10 @@ from app.canonical import digest
 from app.errors import InvalidParameter, NoPolicyInForce, NotFound, UnsupportedMediaType
 from app.http.bodies import (
     body_of,
+    created,
     media_type,
     position_json,
-    recorded_response,
+    read_response,
     takes,
     unchanged,
 )
@@ -44,7 +46,6 @@ from app.policy.timeline import (
     RecordedApproval,
     in_force_at,
 )
-from app.storage.ledger import Appended
 from app.storage.store import OnRecord, Policies, RecordedPolicy, in_force_from
 from app.vocabulary import read_instant, write_instant
 
@@ -216,7 +217,8 @@ async def read_policy_diff(
     if older is None or newer is None:
         raise NotFound("policy version", f"{policy} {against if older is None else version}")
     # The largest documents take most of a second, in which the service answers others.
-    found = await asyncio.to_thread(diff, older.version, newer.version)
+    async with context.turns.explanations.turn():
+        found = await asyncio.to_thread(diff, older.version, newer.version)
     if form == "text":
         return Response(as_text(found), media_type="text/plain")
     return _response(found.model_dump_json().encode())
@@ -245,9 +247,11 @@ async def backtest_policy_version(
     return StreamingResponse(_as_bytes(lines), headers=headers, media_type=NDJSON)
 
 
-async def _as_bytes(lines: AsyncIterator[BacktestLine]) -> AsyncIterator[bytes]:
-    async for line in lines:
-        yield line.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
+async def _as_bytes(lines: AsyncGenerator[BacktestLine, None]) -> AsyncIterator[bytes]:
+    # A caller who goes away amid the lines gives up its turn at once.
+    async with aclosing(lines):
+        async for line in lines:
+            yield line.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
 
 
 @router.post(
@@ -262,7 +266,7 @@ async def approve_policy_version(
 ) -> Response:
     """Approve a version that somebody else recorded."""
     done = await operation.approve_policy(context, policy, version, approval)
-    return _created(done, f"/v1/policies/{policy}/versions/{version}/approvals")
+    return created(done, f"/v1/policies/{policy}/versions/{version}/approvals")
 
 
 @router.get(
@@ -290,7 +294,7 @@ async def activate_policy_version(
 ) -> Response:
     """Put an approved version in force, from now on or from a stated instant."""
     done = await operation.activate_policy(context, policy, version, activation)
-    return _created(done, f"/v1/policies/{policy}/versions/{version}/activations")
+    return created(done, f"/v1/policies/{policy}/versions/{version}/activations")
 
 
 @router.get(
@@ -306,12 +310,6 @@ async def read_policy_activation(
     return _read("activation", id, version, known.activations, request)
 
 
-def _created(appended: Appended, path: str) -> Response:
-    record = appended.records[0]
-    location = f"{path}/{record.subject}"
-    return recorded_response(record, status=201, location=location, replayed=appended.replayed)
-
-
 def _read(
     what: str,
     id: str,
@@ -321,10 +319,7 @@ def _read(
 ) -> Response:
     for one in given:
         if one.record.subject == id and one.said.version == version:
-            etag = f'"{digest(one.record.document)}"'
-            if unchanged(request, etag):
-                return Response(status_code=304, headers={"ETag": etag})
-            return recorded_response(one.record, status=200)
+            return read_response(request, one.record)
     raise NotFound(what, id)
 
 

@@ -14,7 +14,9 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app.errors import (
+    AlreadyInForce,
     AlreadyRecorded,
+    DeterminationLapsed,
     DeterminationSuperseded,
     DocumentTooLarge,
     DocumentTooSlow,
@@ -24,7 +26,10 @@ from app.errors import (
     IdempotencyKeyReused,
     InvalidDocument,
     InvalidParameter,
+    NoAttestationKey,
+    NoDigest,
     NoPolicyInForce,
+    NotAboutNow,
     NotApproved,
     NotFound,
     Refusal,
@@ -35,6 +40,7 @@ from app.errors import (
     Unavailable,
     UndecodableDocument,
     UnsupportedMediaType,
+    WithdrawalByAnother,
 )
 from app.storage.ledger import LedgerFault
 
@@ -64,13 +70,21 @@ PROBLEMS: Final[Mapping[type[Refusal], Problem]] = {
     FourEyes: Problem(409, "four-eyes", "A second person must approve it"),
     ExceptionEnded: Problem(409, "exception-ended", "The exception has ended"),
     SelfActivation: Problem(409, "self-activation", "Somebody else must activate it"),
-    NotApproved: Problem(409, "not-approved", "It is a draft"),
+    NotApproved: Problem(409, "not-approved", "Somebody else must approve it first"),
+    AlreadyInForce: Problem(409, "already-in-force", "The version is in force"),
     RetroactiveActivation: Problem(422, "retroactive-activation", "The instant is past"),
+    WithdrawalByAnother: Problem(
+        409, "withdrawal-by-another", "Only who recorded it may withdraw it"
+    ),
     AlreadyRecorded: Problem(409, "already-recorded", "Something else has that name"),
     IdempotencyKeyReused: Problem(422, "idempotency-key-reused", "The key has another request"),
     DeterminationSuperseded: Problem(
         409, "determination-superseded", "The recorded answer no longer answers"
     ),
+    DeterminationLapsed: Problem(409, "determination-lapsed", "The recorded answer has lapsed"),
+    NotAboutNow: Problem(409, "not-about-now", "The recorded answer is about the past"),
+    NoDigest: Problem(409, "no-digest", "The model version has no digest"),
+    NoAttestationKey: Problem(404, "no-attestation-key", "There are no attestations here"),
     Unavailable: Problem(503, "unavailable", "Not decidable now; ask again"),
 }
 
@@ -105,12 +119,13 @@ def refusal_response(refusal: Refusal) -> Response:
     elif isinstance(refusal, Unavailable):
         more["reason"] = refusal.reason
         # Spread the retries, so that those who waited together do not come back together.
-        headers["Retry-After"] = str(random.randint(1, 5))  # noqa: S311
+        after = 1 if refusal.reason == "checkpoint-pending" else random.randint(1, 5)  # noqa: S311
+        headers["Retry-After"] = str(after)
     elif isinstance(refusal, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     elif isinstance(refusal, InvalidParameter):
         more["parameter"] = refusal.name
-    elif isinstance(refusal, DeterminationSuperseded):
+    elif isinstance(refusal, DeterminationSuperseded | DeterminationLapsed | NotAboutNow):
         more["determination"] = refusal.determination
     return problem_response(PROBLEMS[type(refusal)], str(refusal), headers, **more)
 

@@ -1,12 +1,10 @@
-"""One entry of the ledger: the small envelope that is hashed, and its leaf hash.
+"""One entry of the ledger: the small envelope that is hashed into the tree.
 
 A recorded document is kept as the exact bytes that were hashed. Its entry is a canonical JSON
 envelope that names the document by SHA-256 and binds it to an index, a time, an actor and this
-log, so that the log can be shown to everyone without showing what is inside. The leaf hash is
-that of RFC 6962 §2.1.
+log, so that the log can be shown to everyone without showing what is inside.
 """
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -61,7 +59,7 @@ def entry_bytes(
             "payload": {
                 "sha256": sha256_hex(document),
                 "size": len(document),
-                "type": f"application/vnd.aslgate.{kind.value}+json",
+                "type": payload_type(kind),
             },
             "subject": subject,
             "v": 1,
@@ -69,6 +67,6 @@ def entry_bytes(
     )
 
 
-def leaf_hash(entry: bytes) -> bytes:
-    """The RFC 6962 hash of a leaf: SHA-256 of a zero byte and the entry."""
-    return hashlib.sha256(b"\x00" + entry).digest()
+def payload_type(kind: Kind) -> str:
+    """The media type of a document of that kind."""
+    return f"application/vnd.aslgate.{kind.value}+json"

@@ -1,12 +1,13 @@
 """Approve a recorded policy version, and put it in force from an instant.
 
-Whoever recorded a version neither approves nor activates it. What is checked here is checked again
+Whoever recorded a version neither approves nor activates it; who approved it may activate it, for
+with its author they are two. What is checked here is checked again
 by the ledger: the request rests on the policy's stream, so of several that come at once each sees
 what those before it did.
 """
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from app.canonical import canonical_json
@@ -24,7 +25,13 @@ from app.errors import (
 )
 from app.ledger.entry import Kind
 from app.operations.context import ATTEMPTS, NO_VERSION, Context, new_id
-from app.policy.timeline import Activation, Approval, RecordedActivation, RecordedApproval
+from app.policy.timeline import (
+    Activation,
+    Approval,
+    RecordedActivation,
+    RecordedApproval,
+    in_force_at,
+)
 from app.storage.ledger import (
     Appended,
     Draft,
@@ -34,6 +41,7 @@ from app.storage.ledger import (
 )
 from app.storage.store import (
     POLICIES_STREAM,
+    OnRecord,
     Policies,
     RecordedPolicy,
     in_force_from,
@@ -84,7 +92,8 @@ async def activate_policy(
 ) -> Appended:
     """Record from when the version is in force: from now on, where *activation* does not say.
 
-    It is then in force until the next instant that an activation of the policy names. Raises
+    It is then in force until the next instant that an activation of the policy names. One that was
+    superseded comes back only with a reason, and an approval since, by another than the caller. Raises
     `InvalidDocument`, `NotFound`, `SelfActivation`, `NotApproved`, `RetroactiveActivation`, and
     `AlreadyRecorded` where a version is in force from that very instant already.
     """
@@ -97,6 +106,18 @@ async def activate_policy(
             return SelfActivation(name)
         if not known.approvals_of(asked.digest):
             return NotApproved(name)
+        ended = _ended_by(known, asked.digest, since)
+        if ended is not None:
+            # What was approved then was to be first, and this is to be instead of what came since.
+            if activation.reason is None:
+                message = "must say why a version that was superseded comes back"
+                return InvalidDocument((Fault("/reason", "missing", message),))
+            if not any(
+                one.said.by != context.actor
+                and one.record.position.index > ended.record.position.index
+                for one in known.approvals_of(asked.digest)
+            ):
+                return NotApproved(name, superseded=True)
         if since < context.now - CLOCK_SLACK and not activation.retroactive:
             return RetroactiveActivation(name, write_instant(since))
         for one in known.activations:
@@ -123,6 +144,20 @@ async def activate_policy(
 
     touches = (policy_stream(policy), POLICIES_STREAM)
     return await _record(context, policy, version, refusal, draft, touches)
+
+
+def _ended_by(known: Policies, digest: str, since: datetime) -> OnRecord[RecordedActivation] | None:
+    """The activation that superseded the version, where it would come back from *since* on; `None`:
+    it was not in force before, or still is.
+    """
+    before = in_force_at(known.timeline, since)
+    if before is None or before.digest == digest:
+        return None
+    ends = [span.until for span in known.spans(digest) if span.until and span.until <= since]
+    if not ends:
+        return None
+    last = max(ends)
+    return next(one for one in known.activations if in_force_from(one.said) == last)
 
 
 def _refuse_pointless(context: Context, activation: Activation) -> None:

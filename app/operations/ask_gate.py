@@ -16,22 +16,25 @@ import orjson
 from app.assessment.assessment import ModelVersion
 from app.canonical import canonical_json
 from app.determination.decide import scope_of, strictest
-from app.errors import DeterminationSuperseded, Unavailable
+from app.errors import DeterminationSuperseded
 from app.ledger.entry import Kind
-from app.operations.context import ATTEMPTS, Context, new_id
+from app.operations.context import Context, new_id, recorded_anew, refuse_lapsed
 from app.operations.determine import (
     Asked,
     Decided,
+    Standing,
     decide_on,
     draft_of,
+    expired,
+    moved_since,
     refuse_superseded,
     refuse_too_much,
 )
 from app.policy.timeline import PolicyInForce, in_force_at
 from app.policy.version import PolicyVersion
-from app.storage.ledger import Appended, Draft, GateRow, Recorded, Stale
+from app.storage.ledger import Appended, Draft, GateRow, Moment, Recorded
 from app.storage.store import POLICIES_STREAM, Snapshot
-from app.vocabulary import Decision, Document, Instant, ModelRef, Slug, Truth, read_instant
+from app.vocabulary import Decision, Document, Instant, ModelRef, Slug, Truth
 
 
 class AskedGate(Document):
@@ -116,21 +119,12 @@ async def ask_gate(
     much evidence for one commit, `DeterminationSuperseded` where the idempotency
     key's recorded answer no longer answers, `Unavailable` where it cannot be recorded now.
     """
-    moving: frozenset[str] = frozenset()
-    for _ in range(1 + ATTEMPTS):
-        # Once it had to be decided anew, new evidence waits until it is.
-        async with context.store.gates.held(moving):
-            try:
-                appended = await _decide_and_record(context, asked, accepts_conditions)
-            except Stale as stale:
-                moving |= stale.moved
-                context.store.forget(stale.moved)
-                context = context.renewed()
-                continue
-        if appended.replayed:
-            await _refuse_superseded(context, appended)
-        return appended
-    raise Unavailable("contention", "the evidence is moving; ask again")
+    appended = await recorded_anew(
+        context, lambda as_of: _decide_and_record(as_of, asked, accepts_conditions)
+    )
+    if appended.replayed:
+        await _refuse_superseded(context, appended)
+    return appended
 
 
 async def _decide_and_record(
@@ -139,24 +133,32 @@ async def _decide_and_record(
     names, stream = await context.store.activated_policies()
     snapshots = [(n, await context.store.snapshot(asked.model, n, None)) for n in names]
     read = _Read(stream, tuple(snapshots))
-    decided, left_out = [], []
-    for name, snapshot in read.snapshots:
-        policy = in_force_at(snapshot.timeline, context.now)
-        if policy is None:
-            continue
-        if _is_left_out(policy.version, snapshot.model, asked.action):
-            left_out.append(_out_of_scope(policy, snapshot.model, asked.action))
-            continue
+    decided = []
+    for name, snapshot in applying(read.snapshots, context.now, asked.action):
         question = Asked(model=asked.model, action=asked.action, policy=name)
-        decided.append(decide_on(context, question, snapshot))
+        decided.append(decide_on(context.now, question, snapshot))
         await asyncio.sleep(0)
     refuse_too_much(decided)
     drafts = [draft_of(context, one) for one in decided]
-    gate = _gate(context, asked, read, decided, drafts, left_out, accepts_conditions)
+    gate = gate_of(
+        asked,
+        read.snapshots,
+        decided,
+        [draft.subject for draft in drafts],
+        id=new_id("gat"),
+        at=context.now,
+        actor=context.actor,
+        accepts_conditions=accepts_conditions,
+    )
     document = canonical_json(gate.model_dump(mode="json"))
+
+    def build(moment: Moment) -> bytes:
+        refuse_lapsed(gate.valid_until, moment)
+        return document
+
     row = GateRow(gate.id, gate.model, gate.action, gate.decision, context.now, gate.valid_until)
     return await context.store.ledger.append(
-        [*drafts, Draft(Kind.GATE, gate.id, row, lambda _: document)],
+        [*drafts, Draft(Kind.GATE, gate.id, row, build)],
         actor=context.actor,
         rests_on=read.rests_on(),
         touches=(),
@@ -164,80 +166,102 @@ async def _decide_and_record(
     )
 
 
-def _gate(
-    context: Context,
+def applying(
+    snapshots: Sequence[tuple[str, Snapshot]], at: datetime, action: str
+) -> tuple[tuple[str, Snapshot], ...]:
+    """The policies that apply: a version is in force then, and does not leave this out."""
+    return tuple(
+        (name, snapshot)
+        for name, snapshot in snapshots
+        if (policy := in_force_at(snapshot.timeline, at)) is not None
+        and not _is_left_out(policy.version, snapshot.model, action)
+    )
+
+
+def gate_of(
     asked: AskedGate,
-    read: _Read,
+    snapshots: Sequence[tuple[str, Snapshot]],
     decided: Sequence[Decided],
-    drafts: Sequence[Draft],
-    left_out: Sequence[OutOfScope],
+    ids: Sequence[str],
+    *,
+    id: str,
+    at: datetime,
+    actor: str,
     accepts_conditions: bool,
 ) -> Gate:
-    unanswered = list(_unanswered_orders(context.now, asked.action, read, decided))
+    """The gate's answer: `decided` under each policy that applies, under these `ids`; `snapshots` of
+    every policy of which a version was ever activated.
+    """
+    left_out = [
+        _out_of_scope(policy, snapshot.model, asked.action)
+        for _, snapshot in snapshots
+        if (policy := in_force_at(snapshot.timeline, at)) is not None
+        and _is_left_out(policy.version, snapshot.model, asked.action)
+    ]
+    unanswered = list(_unanswered_orders(at, asked.action, snapshots, decided))
     decision = Decision.DENY if unanswered else strictest(one.determination for one in decided)
     passes = decision is Decision.ALLOW or (
         accepts_conditions and decision is Decision.ALLOW_WITH_CONDITIONS
     )
     answered = []
-    for one, draft in zip(decided, drafts, strict=True):
+    for one, determination in zip(decided, ids, strict=True):
         assert one.policy is not None, "only versions in force are asked"
         answered.append(
             PolicyAnswered(
                 policy=one.asked.policy,
                 version=one.policy.version.version,
                 decision=one.determination.decision,
-                determination=draft.subject,
+                determination=determination,
             )
         )
     return Gate(
-        id=new_id("gat"),
+        id=id,
         model=asked.model,
         action=asked.action,
         allowed=passes,
         accepts_conditions=accepts_conditions,
         decision=decision.value,
-        determinations=tuple(draft.subject for draft in drafts),
+        determinations=tuple(ids),
         policies=tuple(answered),
         out_of_scope=tuple(left_out),
-        reasons=(*_reasons(decided, drafts), *unanswered),
-        valid_until=_valid_until(context.now, read, decided),
-        at=context.now,
-        actor=context.actor,
+        reasons=(*_reasons(decided, ids), *unanswered),
+        valid_until=_valid_until(at, snapshots, decided),
+        at=at,
+        actor=actor,
     )
 
 
-def _reasons(decided: Sequence[Decided], drafts: Sequence[Draft]) -> Iterable[GateReason]:
+def _reasons(decided: Sequence[Decided], ids: Sequence[str]) -> Iterable[GateReason]:
     if not decided:
         message = "no policy in force applies to this action on this model version"
         yield GateReason(
             code="policy.none_applies", policy=None, determination=None, message=message
         )
-    for one, draft in zip(decided, drafts, strict=True):
+    for one, determination in zip(decided, ids, strict=True):
         for reason in one.determination.reasons:
             if reason.blocks:
                 yield GateReason(
                     code=reason.code,
                     policy=one.asked.policy,
-                    determination=draft.subject,
+                    determination=determination,
                     message=reason.message,
                 )
 
 
 def _unanswered_orders(
-    now: datetime, action: str, read: _Read, decided: Sequence[Decided]
+    now: datetime,
+    action: str,
+    snapshots: Sequence[tuple[str, Snapshot]],
+    decided: Sequence[Decided],
 ) -> Iterable[GateReason]:
     """An order that requires standards of a policy under which nothing was decided: nobody can say
     whether they are met, so it closes the gate until it is lifted.
     """
     answered = {one.asked.policy for one in decided}
-    orders = {one.id: one for _, snapshot in read.snapshots for one in snapshot.evidence.orders}
+    orders = {one.id: one for _, snapshot in snapshots for one in snapshot.evidence.orders}
     for id, recorded in sorted(orders.items()):
-        order, lifted = recorded.item.order, recorded.item.lifted
-        stands = (
-            (order.actions is None or action in order.actions)
-            and (order.begins_at is None or order.begins_at <= now)
-            and (lifted is None or lifted.item.lifted_at is None or lifted.item.lifted_at > now)
-        )
+        order = recorded.item.order
+        stands = recorded.item.is_about(action) and recorded.item.stands(now)
         if stands and order.policy is not None and order.policy not in answered:
             yield GateReason(
                 code="order.not_answered",
@@ -248,18 +272,15 @@ def _unanswered_orders(
             )
 
 
-def _valid_until(now: datetime, read: _Read, decided: Sequence[Decided]) -> datetime | None:
+def _valid_until(
+    now: datetime, snapshots: Sequence[tuple[str, Snapshot]], decided: Sequence[Decided]
+) -> datetime | None:
     """Until the first determination may change, another version comes into force (one of a policy
     that does not apply now may apply), or an order begins.
     """
     ends = [one.determination.valid_until for one in decided]
-    begins = [span.since for _, snapshot in read.snapshots for span in snapshot.timeline]
-    begins += [
-        one.item.order.begins_at
-        for _, snapshot in read.snapshots
-        for one in snapshot.evidence.orders
-        if one.item.order.begins_at is not None
-    ]
+    begins = [span.since for _, snapshot in snapshots for span in snapshot.timeline]
+    begins += [one.item.begins for _, snapshot in snapshots for one in snapshot.evidence.orders]
     ends += [since for since in begins if since > now]
     return min((end for end in ends if end is not None), default=None)
 
@@ -285,14 +306,22 @@ async def _refuse_superseded(context: Context, appended: Appended) -> None:
     """An old allow never comes back unmarked, nor where a policy applies that it did not see."""
     *determinations, gate = appended.records
     await refuse_superseded(context, Appended(tuple(determinations), replayed=True))
-    document = orjson.loads(gate.document)
-    if document["valid_until"] and read_instant(document["valid_until"]) <= context.now:
-        raise DeterminationSuperseded(gate.subject, f"it held until {document['valid_until']}")
-    if await _policies_moved(context, gate):
-        moved = "which versions are in force has moved since"
+    standing = await standing_of_gate(context, gate)
+    if standing.expired:
+        raise DeterminationSuperseded(gate.subject, f"it held until {standing.expired}")
+    if standing.superseded:
+        moved = "a policy, or the evidence, has moved since"
         raise DeterminationSuperseded(gate.subject, moved)
 
 
-async def _policies_moved(context: Context, gate: Recorded) -> bool:
+async def standing_of_gate(context: Context, gate: Recorded) -> Standing:
+    """Whether that gate still answers: it rests also on which policies there are, and on what those
+    say that it passed over.
+    """
+    document, index = orjson.loads(gate.document), gate.position.index
     versions = await context.store.streams([POLICIES_STREAM])
-    return versions[POLICIES_STREAM] > gate.position.index
+    superseded = versions[POLICIES_STREAM] > index
+    names, _ = await context.store.activated_policies()
+    for name in () if superseded else names:
+        superseded = superseded or await moved_since(context, document["model"], name, index)
+    return Standing(superseded, expired(context, document))

@@ -1,7 +1,8 @@
 """Backtest: what another version would say now, or would have said. It is recorded nowhere."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -11,13 +12,15 @@ import orjson
 
 from app.determination.backtest import Compared, Difference, Summary, Tally, difference
 from app.determination.decide import Question, decide
+from app.determination.provenance import NotRebuilt, question_of
 from app.errors import Fault, InvalidDocument, NotFound
 from app.operations.context import Context
 from app.policy.timeline import PolicyInForce, in_force_at
 from app.storage import history
-from app.storage.history import Asked, ModelHistory, NotRebuilt
+from app.storage.history import Asked, ModelHistory
 from app.storage.ledger import Recorded
-from app.vocabulary import Document, Integer, read_instant, write_instant
+from app.storage.store import Store
+from app.vocabulary import Document, Integer, write_instant
 
 AT_A_TIME: Final = 5
 """How many questions are decided before the server sees to others."""
@@ -67,42 +70,71 @@ class BacktestLine(Document):
 
 
 @dataclass(frozen=True, slots=True)
-class _Draft:
-    """The version that is tried, as though it were in force, and those that really are."""
+class Tried:
+    """The version that is tried, as though it were in force, and those that really are.
+
+    `stream`: the version of the policy's stream at which all of this was read.
+    """
 
     version: PolicyInForce
     timeline: tuple[PolicyInForce, ...]
+    stream: int
+
+
+async def tried(store: Store, policy: str, version: str) -> Tried:
+    """That recorded version, approved or not. Raises `NotFound`."""
+    known = await store.policies(policy)
+    recorded = known.version(version)
+    if recorded is None:
+        raise NotFound("policy version", f"{policy} {version}")
+    first_recorded = store.first_recorded(recorded.digest, known.versions)
+    since = recorded.version.effective
+    return Tried(
+        PolicyInForce(recorded.version, recorded.digest, since, None, first_recorded),
+        known.timeline,
+        known.stream,
+    )
 
 
 async def backtest(
     context: Context, policy: str, version: str, asked: Backtested
-) -> AsyncIterator[BacktestLine]:
+) -> AsyncGenerator[BacktestLine, None]:
     """The lines, as they come. Nothing that is recorded after this began is looked at.
 
     Raises `NotFound` for an unknown version and `InvalidDocument` for a limit below 1, both before
-    the first line; `Unavailable` amid the lines where the database is gone.
+    the first line; `Unavailable` before it where too many are under way, and amid the lines where
+    the database is gone.
     """
     if asked.limit is not None and asked.limit < 1:
         raise InvalidDocument((Fault("/limit", "invalid-value", "must be 1 or more"),))
-    known = await context.store.policies(policy)
-    recorded = known.version(version)
-    if recorded is None:
-        raise NotFound("policy version", f"{policy} {version}")
-    first_recorded = context.store.first_recorded(recorded.digest, known.versions)
-    since = recorded.version.effective
-    draft = _Draft(
-        PolicyInForce(recorded.version, recorded.digest, since, None, first_recorded),
-        known.timeline,
-    )
+    draft = await tried(context.store, policy, version)
     size = await context.store.size()
-    if asked.scope == "current":
-        return _current(context, policy, draft, size, asked.limit)
-    return _history(context, policy, draft, size, asked.limit)
+    of_scope = _current if asked.scope == "current" else _history
+    lines = _in_turn(context, of_scope(context, policy, draft, size, asked.limit))
+    # It has its turn before the first line is given, for afterwards nobody can be told to come back.
+    return _after(await anext(lines), lines)
+
+
+async def _in_turn(
+    context: Context, lines: AsyncGenerator[BacktestLine, None]
+) -> AsyncGenerator[BacktestLine, None]:
+    async with context.turns.backtests.turn(), aclosing(lines):
+        async for line in lines:
+            yield line
+
+
+async def _after(
+    first: BacktestLine, lines: AsyncGenerator[BacktestLine, None]
+) -> AsyncGenerator[BacktestLine, None]:
+    async with aclosing(lines):
+        yield first
+        async for line in lines:
+            yield line
 
 
 async def _current(
-    context: Context, policy: str, draft: _Draft, size: int, limit: int | None
-) -> AsyncIterator[BacktestLine]:
+    context: Context, policy: str, draft: Tried, size: int, limit: int | None
+) -> AsyncGenerator[BacktestLine, None]:
     async with context.store.reading() as connection:
         found = await history.asked_under(connection, policy, before=size, limit=limit)
     tally = Tally()
@@ -122,8 +154,8 @@ async def _current(
 
 
 async def _history(
-    context: Context, policy: str, draft: _Draft, size: int, limit: int | None
-) -> AsyncIterator[BacktestLine]:
+    context: Context, policy: str, draft: Tried, size: int, limit: int | None
+) -> AsyncGenerator[BacktestLine, None]:
     first = 0
     async with context.store.reading() as connection:
         if limit is not None:
@@ -164,7 +196,7 @@ async def _page(
 
 def _decide_now(
     tally: Tally,
-    draft: _Draft,
+    draft: Tried,
     in_force: PolicyInForce | None,
     on_model: ModelHistory,
     policy: str,
@@ -182,61 +214,68 @@ def _decide_now(
         question = Question(one.model, one.action, policy, now)
         was = decide(question, in_force, known.model, known.evidence)
         is_now = decide(question, draft.version, known.model, known.evidence)
-        lines += _compared(
-            tally,
-            Compared(
-                determination=None,
-                model=one.model,
-                action=one.action,
-                at=write_instant(now),
-                was=was.model_dump(mode="json"),
-                was_version=None if in_force is None else in_force.version.version,
-                now=is_now.model_dump(mode="json"),
-                now_version=draft.version.version.version,
-            ),
+        compared = Compared(
+            determination=None,
+            model=one.model,
+            action=one.action,
+            at=write_instant(now),
+            was=was.model_dump(mode="json"),
+            was_version=None if in_force is None else in_force.version.version,
+            now=is_now.model_dump(mode="json"),
+            now_version=draft.version.version.version,
         )
+        lines += _counted(tally, difference(compared))
     return lines
 
 
 def _decide_then(
-    tally: Tally, draft: _Draft, on_model: ModelHistory, page: Sequence[Recorded]
+    tally: Tally, draft: Tried, on_model: ModelHistory, page: Sequence[Recorded]
 ) -> list[BacktestLine]:
     lines = []
     for record in page:
         document = orjson.loads(record.document)
-        model, action, provenance = document["model"], document["action"], document["provenance"]
+        model, action = document["model"], document["action"]
         try:
-            known = on_model.known_at(provenance["known_at"])
-            if known.names != _names(provenance):
-                raise NotRebuilt("what the ledger held then is not the evidence that it names")
+            found = answered_otherwise(draft.version, on_model, record.subject, document)
         except NotRebuilt as reason:
             lines.append(_failed(tally, record.subject, model, action, str(reason)))
             continue
-        at = read_instant(provenance["at"])
-        question = Question(model, action, provenance["policy"]["name"], at)
-        would = decide(question, draft.version, known.model, known.evidence)
-        lines += _compared(
-            tally,
-            Compared(
-                determination=record.subject,
-                model=model,
-                action=action,
-                at=provenance["at"],
-                was=document,
-                was_version=provenance["policy"]["version"],
-                now=would.model_dump(mode="json"),
-                now_version=draft.version.version.version,
-            ),
-        )
+        lines += _counted(tally, found)
     return lines
+
+
+def answered_otherwise(
+    draft: PolicyInForce, on_model: ModelHistory, id: str, document: dict[str, Any]
+) -> Difference | None:
+    """What *draft* says otherwise than a recorded determination, at its instant and on what it saw.
+
+    Raises `NotRebuilt`.
+    """
+    provenance = document["provenance"]
+    known = on_model.known_at(provenance["known_at"])
+    if known.names != _names(provenance):
+        raise NotRebuilt("what the ledger held then is not the evidence that it names")
+    question = question_of(document)
+    would = decide(question, draft, known.model, known.evidence)
+    return difference(
+        Compared(
+            determination=id,
+            model=question.model,
+            action=question.action,
+            at=provenance["at"],
+            was=document,
+            was_version=provenance["policy"]["version"],
+            now=would.model_dump(mode="json"),
+            now_version=draft.version.version,
+        )
+    )
 
 
 def _names(provenance: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple((piece["id"], piece["digest"]) for piece in provenance["evidence"])
 
 
-def _compared(tally: Tally, compared: Compared) -> list[BacktestLine]:
-    found = difference(compared)
+def _counted(tally: Tally, found: Difference | None) -> list[BacktestLine]:
     tally.count(found)
     return [] if found is None else [BacktestLine(difference=found)]
 

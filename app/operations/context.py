@@ -1,15 +1,17 @@
 """What every operation is given: who asks, when, and where records are kept."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
 from uuid_utils import uuid7
 
+from app.errors import Unavailable
 from app.ledger.entry import Kind
-from app.storage.ledger import Draft, IdempotencyKey, ModelRow, Moment, Stale
+from app.operations.turns import Turns
+from app.storage.ledger import Appended, Draft, IdempotencyKey, ModelRow, Moment, Stale
 from app.storage.store import Store
 
 ATTEMPTS: Final = 3
@@ -30,10 +32,52 @@ class Context:
     key: IdempotencyKey | None = None
     clock: Callable[[], datetime] | None = None
     """Tells the time anew, for what has to be decided anew."""
+    turns: Turns = field(default_factory=Turns)
+    """What long computations wait for."""
 
-    def renewed(self) -> "Context":
-        """The request as of now: what was recorded while it waited has begun by then."""
-        return self if self.clock is None else replace(self, now=self.clock())
+    def renewed(self, not_before: datetime | None = None) -> "Context":
+        """The request as of now: what was recorded while it waited has begun by then. `not_before`:
+        what the ledger's clock said, which may be ahead of ours.
+        """
+        now = self.now if self.clock is None else self.clock()
+        return replace(self, now=now if not_before is None else max(now, not_before))
+
+
+@dataclass(eq=False)
+class Lapsed(Exception):
+    """An answer held no longer when its turn to be recorded came, at *at*: it is decided again."""
+
+    at: datetime
+
+
+def refuse_lapsed(valid_until: datetime | None, moment: Moment) -> None:
+    """Raise `Lapsed` where an answer about now that holds until *valid_until* is recorded too late.
+
+    For `Draft.build`, so that nobody is given an allow that ceased to hold while it waited.
+    """
+    if valid_until is not None and valid_until <= moment.at:
+        raise Lapsed(moment.at)
+
+
+async def recorded_anew(
+    context: Context, attempt: Callable[[Context], Awaitable[Appended]]
+) -> Appended:
+    """What *attempt* records; where what it rests on moved meanwhile, or its answer lapsed before it
+    was recorded, it is made anew, as of then. Raises `Unavailable` where that goes on.
+    """
+    moving: frozenset[str] = frozenset()
+    for _ in range(1 + ATTEMPTS):
+        # Once it had to be decided anew, new evidence waits until it is.
+        async with context.store.gates.held(moving):
+            try:
+                return await attempt(context)
+            except Stale as stale:
+                moving |= stale.moved
+                context.store.forget(stale.moved)
+                context = context.renewed()
+            except Lapsed as lapsed:
+                context = context.renewed(lapsed.at)
+    raise Unavailable("contention", "the evidence is moving; ask again")
 
 
 def new_id(prefix: str) -> str:

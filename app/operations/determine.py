@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -10,21 +10,13 @@ import orjson
 
 from app.decoding import pointer
 from app.determination.decide import Question, decide
-from app.determination.record import (
-    ENGINE_VERSION,
-    SEMANTICS,
-    Determination,
-    Engine,
-    EvidenceNamed,
-    PolicyNamed,
-    Provenance,
-    determination_document,
-)
-from app.errors import DeterminationSuperseded, Fault, InvalidDocument, Unavailable
+from app.determination.provenance import RestsOn, answer_document, says_what_changed
+from app.determination.record import ENGINE_VERSION, SEMANTICS, Determination, Engine
+from app.errors import DeterminationSuperseded, Fault, InvalidDocument
 from app.ledger.entry import Kind
-from app.operations.context import ATTEMPTS, Context, new_id
+from app.operations.context import Context, new_id, recorded_anew, refuse_lapsed
 from app.policy.timeline import PolicyInForce, in_force_at
-from app.storage.ledger import Appended, DeterminationRow, Draft, Moment, Stale
+from app.storage.ledger import Appended, DeterminationRow, Draft, Moment, Recorded
 from app.storage.store import Snapshot
 from app.vocabulary import Document, Instant, Integer, ModelRef, Slug, read_instant
 
@@ -55,6 +47,8 @@ class Decided:
     snapshot: Snapshot
     policy: PolicyInForce | None
     determination: Determination
+    previous: bytes | None = None
+    """For a question as of an earlier ledger size: the answer before it, as known then."""
 
 
 async def determine(
@@ -68,21 +62,12 @@ async def determine(
     recorded answer no longer answers, `Unavailable` where it cannot be recorded now.
     """
     await _refuse_the_future(context, asked, listed_under)
-    moving: frozenset[str] = frozenset()
-    for _ in range(1 + ATTEMPTS):
-        # Once it had to be decided anew, new evidence waits until it is.
-        async with context.store.gates.held(moving):
-            try:
-                appended = await _decide_and_record(context, asked, listed_under)
-            except Stale as stale:
-                moving |= stale.moved
-                context.store.forget(stale.moved)
-                context = context.renewed()
-                continue
-        if appended.replayed:
-            await refuse_superseded(context, appended)
-        return appended
-    raise Unavailable("contention", "the evidence is moving; ask again")
+    appended = await recorded_anew(
+        context, lambda as_of: _decide_and_record(as_of, asked, listed_under)
+    )
+    if appended.replayed:
+        await refuse_superseded(context, appended)
+    return appended
 
 
 async def _decide_and_record(
@@ -150,18 +135,33 @@ async def _decide_all(context: Context, asked: Sequence[Asked]) -> list[Decided]
         about = (one.model, one.policy, one.known_at)
         if about not in snapshots:
             snapshots[about] = await context.store.snapshot(*about)
-        decided.append(decide_on(context, one, snapshots[about]))
+        decided.append(decide_on(context.now, one, snapshots[about]))
+        if one.known_at is not None and says_what_changed(as_known=True, semantics=SEMANTICS):
+            previous = await _previous_as_known(context, decided[-1])
+            decided[-1] = replace(decided[-1], previous=previous)
         # A large batch must not keep everyone else waiting while it is decided.
         await asyncio.sleep(0)
     return decided
 
 
-def decide_on(context: Context, asked: Asked, snapshot: Snapshot) -> Decided:
-    """Decide on what was read."""
-    at = asked.at or context.now
+async def _previous_as_known(context: Context, decided: Decided) -> bytes | None:
+    """The past does not move, so this is read outside the lock that present answers need."""
+    asked = decided.asked
+    assert asked.known_at is not None, "it is asked of the past only"
+    record = await context.store.previous_determination(
+        asked.model, asked.action, asked.policy, at=decided.at, before=asked.known_at
+    )
+    return None if record is None else record.document
+
+
+def decide_on(
+    now: datetime, asked: Asked, snapshot: Snapshot, semantics: int = SEMANTICS
+) -> Decided:
+    """Decide on what was read; at *now* where the question does not say when."""
+    at = asked.at or now
     policy = in_force_at(snapshot.timeline, at)
     question = Question(asked.model, asked.action, asked.policy, at)
-    determination = decide(question, policy, snapshot.model, snapshot.evidence)
+    determination = decide(question, policy, snapshot.model, snapshot.evidence, semantics)
     return Decided(asked, at, snapshot, policy, determination)
 
 
@@ -173,25 +173,17 @@ def draft_of(context: Context, decided: Decided) -> Draft:
     digest = decided.policy.digest if decided.policy else None
 
     def build(moment: Moment) -> bytes:
-        provenance = Provenance(
-            policy=PolicyNamed(name=asked.policy, version=version, digest=digest),
-            evidence=tuple(
-                EvidenceNamed(id=id, digest=digest)
-                for id, digest in decided.snapshot.evidence.names()
-            ),
+        if asked.at is None and asked.known_at is None:
+            refuse_lapsed(determination.valid_until, moment)
+        return answer_document(
+            determination,
+            Question(asked.model, asked.action, asked.policy, decided.at),
+            RestsOn(decided.policy, decided.snapshot.model, decided.snapshot.evidence),
+            id=id,
             engine=Engine(version=ENGINE_VERSION, semantics=SEMANTICS),
-            at=decided.at,
             known_at=moment.index if asked.known_at is None else asked.known_at,
             actor=context.actor,
-        )
-
-        return determination_document(
-            determination,
-            id=id,
-            model=asked.model,
-            action=asked.action,
-            provenance=provenance,
-            previous=moment.previous if asked.known_at is None else None,
+            previous=moment.previous if asked.known_at is None else decided.previous,
         )
 
     row = DeterminationRow(
@@ -214,9 +206,8 @@ async def refuse_superseded(context: Context, appended: Appended) -> None:
     """An old allow never comes back unmarked: it lapses, and falls with what it rested on."""
     for record in appended.records:
         document = orjson.loads(record.document)
-        if document["valid_until"] and read_instant(document["valid_until"]) <= context.now:
-            lapsed = f"it held until {document['valid_until']}"
-            raise DeterminationSuperseded(record.subject, lapsed)
+        if until := expired(context, document):
+            raise DeterminationSuperseded(record.subject, f"it held until {until}")
         if document["provenance"]["known_at"] != record.position.index:
             # It was asked for as of an earlier ledger size, and the past does not move.
             continue
@@ -230,7 +221,12 @@ async def has_moved(context: Context, document: Mapping[str, Any]) -> bool:
     determination saw.
     """
     provenance = document["provenance"]
-    model, policy = document["model"], provenance["policy"]["name"]
+    policy, known_at = provenance["policy"]["name"], provenance["known_at"]
+    return await moved_since(context, document["model"], policy, known_at)
+
+
+async def moved_since(context: Context, model: str, policy: str, size: int) -> bool:
+    """Whether anything that a determination rests on has moved since the ledger had that size."""
     snapshot = await context.store.snapshot(model, policy, None)
     versions = await context.store.streams(snapshot.streams)
     if versions != snapshot.streams:
@@ -238,4 +234,26 @@ async def has_moved(context: Context, document: Mapping[str, Any]) -> bool:
         context.store.forget(versions)
         snapshot = await context.store.snapshot(model, policy, None, from_memory=False)
         versions = snapshot.streams
-    return any(version > provenance["known_at"] for version in versions.values())
+    return any(version > size for version in versions.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether a recorded answer still answers. `superseded`: what it rested on has moved since.
+    `expired`: until when it held, where that is past.
+    """
+
+    superseded: bool
+    expired: str | None
+
+
+async def standing_of(context: Context, record: Recorded) -> Standing:
+    """Whether that determination still answers."""
+    document = orjson.loads(record.document)
+    return Standing(await has_moved(context, document), expired(context, document))
+
+
+def expired(context: Context, document: Mapping[str, Any]) -> str | None:
+    """Until when a recorded answer held, where that is past."""
+    until: str | None = document["valid_until"]
+    return until if until is not None and read_instant(until) <= context.now else None

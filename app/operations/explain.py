@@ -12,7 +12,8 @@ from app.operations.settle import seen_by, settle_seen
 async def explain_determination(
     context: Context, id: str, form: Form, *, with_settling: bool
 ) -> str:
-    """The page about the determination with that id. Raises `NotFound`.
+    """The page about the determination with that id. Raises `NotFound`, and `Unavailable` where too
+    many ask at once.
 
     `with_settling`: it also says what would have changed the answer, unless an engine of another
     meaning gave it.
@@ -26,7 +27,7 @@ async def explain_determination(
     recorded = await context.store.records_of(pieces_explained(document))
     pieces = {subject: orjson.loads(one.document) for subject, one in recorded.items()}
     same_meaning = document["provenance"]["engine"]["semantics"] == SEMANTICS
-    settling = await settle_seen(seen) if with_settling and same_meaning else None
+    settling = await settle_seen(context, seen) if with_settling and same_meaning else None
     position = seen.record.position
     document["ledger"] = {"index": position.index, "leaf_hash": position.leaf_hash}
     document["digest"] = digest(seen.record.document)

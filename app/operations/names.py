@@ -4,10 +4,10 @@ be recorded and have no effect, and a misspelt finding against release would be 
 Each function gives every unknown name at once, with its pointer below *place*.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from datetime import datetime
 
-from app.assessment.assessment import Assessment, ModelVersion
+from app.assessment.assessment import Assessment, ModelVersion, Result
 from app.assessment.exceptions import INTERIM_MEASURES, ExceptionRequest
 from app.assessment.orders import Order
 from app.assessment.safeguards import SafeguardReport
@@ -19,21 +19,18 @@ from app.policy.version import InterimMeasures, PermittedException, PolicyVersio
 Place = tuple[str | int, ...]
 VersionsOf = Callable[[str], Sequence[PolicyVersion]]
 """The versions of a policy that may name what the evidence names; none: the policy is unknown."""
+LinesByName = Mapping[str, Set[tuple[str, str]]]
+"""By name, in which unit a line is told and which direction is riskier, wherever there is one."""
 
 
 def unknown_in_assessment(
-    assessment: Assessment, versions: VersionsOf, lines: Iterable[str], place: Place = ()
+    assessment: Assessment, versions: VersionsOf, lines: LinesByName, place: Place = ()
 ) -> list[Fault]:
-    """Unknown lines, policies, thresholds and roles."""
-    known = set(lines)
+    """Unknown lines, units, policies, thresholds and roles."""
     faults = [
-        Fault(
-            pointer(*place, "results", i, "line"),
-            "unknown-line",
-            f"no policy version in question has a line `{result.line}`",
-        )
+        fault
         for i, result in enumerate(assessment.results)
-        if result.line not in known
+        for fault in _unknown_line(result, lines, (*place, "results", i))
     ]
     for i, finding in enumerate(assessment.findings):
         here = (*place, "findings", i)
@@ -45,6 +42,34 @@ def unknown_in_assessment(
         for j, role in enumerate(finding.by):
             faults += _unknown("role", role, named, lambda v: v.roles, (*here, "by", j))
     return faults
+
+
+def _unknown_line(result: Result, lines: LinesByName, place: Place) -> list[Fault]:
+    """A line that nobody has, a unit that it does not have, and none where it has several: a share
+    that is read as per cent is a hundredth of what it is.
+    """
+    kinds = lines.get(result.line, frozenset())
+    if not kinds:
+        message = f"no policy version in question has a line `{result.line}`"
+        return [Fault(pointer(*place, "line"), "unknown-line", message)]
+    units = sorted({unit for unit, _ in kinds})
+    named = " or ".join(f"`{unit}`" for unit in units)
+    if result.unit is None and len(kinds) > 1:
+        message = f"policy versions hold `{result.line}` against different lines; say {named}"
+        return [Fault(pointer(*place, "unit"), "missing", message)]
+    if result.unit is not None and result.unit not in units:
+        message = f"`{result.line}` is told in {named}"
+        return [Fault(pointer(*place, "unit"), "unknown-unit", message)]
+    return []
+
+
+def lines_of(versions: Iterable[PolicyVersion]) -> LinesByName:
+    """The lines of those versions, by name."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for version in versions:
+        for name, line in version.lines.items():
+            found.setdefault(name, set()).add((line.unit, line.riskier))
+    return found
 
 
 def unknown_in_report(
@@ -83,7 +108,7 @@ def unknown_in_order(order: Order, versions: VersionsOf, actions: Collection[str
         Fault(
             pointer("actions", i),
             "unknown-action",
-            f"no recorded policy version names an action `{action}`",
+            f"no policy version that is or was in force names an action `{action}`",
         )
         for i, action in enumerate(order.actions or ())
         if action not in actions
@@ -178,10 +203,12 @@ def disagreements(model: ModelVersion, others: Iterable[ModelVersion]) -> list[F
     """
     faults = {}
     for other in others:
-        said = [
+        said: list[tuple[str, object, object]] = [
             ("developer", model.developer, other.developer),
             ("training_compute_flop", model.training_compute_flop, other.training_compute_flop),
         ]
+        if _digests_disagree(model, other):
+            said.append(("digest", model.digest, other.digest))
         facts = sorted(set(model.facts) | set(other.facts))
         said += [(f"facts/{name}", model.facts.get(name), other.facts.get(name)) for name in facts]
         for place, mine, theirs in said:
@@ -189,3 +216,15 @@ def disagreements(model: ModelVersion, others: Iterable[ModelVersion]) -> list[F
                 message = f"`{other.model}` has the same weights and says otherwise"
                 faults[place] = Fault("/" + place, "weights-disagree", message)
     return list(faults.values())
+
+
+def _digests_disagree(one: ModelVersion, other: ModelVersion) -> bool:
+    """Whether both say what their weights' bytes are. What serves them may differ, and of a digest
+    whose kind is not given it is supposed that it may not.
+    """
+    return (
+        one.digest is not None
+        and other.digest is not None
+        and one.digest_kind == other.digest_kind
+        and one.digest_kind in (None, "file", "oms")
+    )

@@ -5,7 +5,7 @@ lines, roles, standards, criteria and actions, in one of the versions that are r
 unknown is said at once, each with its pointer.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -23,6 +23,7 @@ from app.errors import (
     NotFound,
     Refusal,
     Unavailable,
+    WithdrawalByAnother,
 )
 from app.ledger.entry import Kind
 from app.operations.context import (
@@ -34,6 +35,7 @@ from app.operations.context import (
 )
 from app.operations.names import (
     disagreements,
+    lines_of,
     unknown_in_assessment,
     unknown_in_report,
     unknown_in_sign_off,
@@ -106,10 +108,12 @@ async def register_model(context: Context, model: ModelVersion) -> tuple[Recorde
 async def record_assessment(context: Context, assessment: Assessment) -> Appended:
     """Record *assessment*. Raises `InvalidDocument` naming everything in it that is unknown."""
     at = assessment.conducted_at
-    known = await context.store.known(f.policy for f in assessment.findings)
+    known = await context.store.known()
     faults = in_the_future(context, "conducted_at", at)
     faults += unknown_in_assessment(
-        assessment, lambda policy: known.named_at(policy, at, context.now), known.lines
+        assessment,
+        lambda policy: known.named_at(policy, at, context.now),
+        lines_of(known.every_version()),
     )
     for i, finding in enumerate(assessment.findings):
         for field in ("bounded_by", "carried_over_from"):
@@ -132,7 +136,7 @@ async def record_assessment(context: Context, assessment: Assessment) -> Appende
 
 async def record_safeguard(context: Context, report: SafeguardReport) -> Appended:
     """Record *report*. Raises `InvalidDocument` naming everything in it that is unknown."""
-    known = await context.store.known([report.policy])
+    known = await context.store.known()
     since = report.valid_from
     faults = unknown_in_report(report, lambda policy: known.named_at(policy, since, context.now))
     return await record_piece(
@@ -153,7 +157,7 @@ async def record_sign_off(context: Context, sign_off: SignOff) -> Appended:
     """
     given_at = sign_off.given_at or context.now
     given = sign_off.model_copy(update={"given_at": given_at})
-    known = await context.store.known([sign_off.policy])
+    known = await context.store.known()
     faults = in_the_future(context, "given_at", given_at)
     faults += unknown_in_sign_off(
         given, lambda policy: known.named_at(policy, given_at, context.now)
@@ -181,22 +185,24 @@ WITHDRAWN: Final = {
 async def withdraw(context: Context, kind: Kind, id: str, withdrawal: Withdrawal) -> Appended:
     """Withdraw that piece of evidence, with a reason; what was decided on it stays as it was.
 
-    Raises `NotFound`, `AlreadyRecorded` where it was withdrawn before, and `InvalidDocument` where
-    `superseded_by` is no other piece of its kind on the same model version.
+    Raises `NotFound`, `AlreadyRecorded` where it was withdrawn before, `WithdrawalByAnother` where it
+    may count against an action and the caller did not record it, and `InvalidDocument` where
+    `superseded_by` is no other piece of its kind on the same model version that still counts.
     """
-    successor: KnownEvidence | None = None
-    if withdrawal.superseded_by is not None:
-        successor = await context.store.known_evidence(withdrawal.superseded_by, kind)
 
-    def refusal(known: KnownEvidence) -> Refusal | None:
-        if withdrawal.superseded_by is not None and (
-            successor is None or successor.model != known.model or withdrawal.superseded_by == id
-        ):
-            message = f"names no other recorded {kind.value} of the same model"
-            fault = Fault("/superseded_by", f"unknown-{kind.value}", message)
-            return InvalidDocument((fault,))
+    async def refusal(known: KnownEvidence) -> Refusal | None:
+        if withdrawal.superseded_by is not None:
+            # Read after what it succeeds, so that its own withdrawal meanwhile makes this stale.
+            other = await context.store.known_evidence(withdrawal.superseded_by, kind)
+            counts = other is not None and other.model == known.model and not other.withdrawn
+            if not counts or withdrawal.superseded_by == id:
+                message = f"names no other recorded {kind.value} of the same model that counts"
+                fault = Fault("/superseded_by", f"unknown-{kind.value}", message)
+                return InvalidDocument((fault,))
         if known.withdrawn:
             return AlreadyRecorded("withdrawal of", id, "it was withdrawn before")
+        if known.recorded_by != context.actor and known.may_count_against():
+            return WithdrawalByAnother(kind.value, id)
         return None
 
     def draft(known: KnownEvidence) -> Draft:
@@ -212,7 +218,7 @@ async def record_on(
     context: Context,
     kind: Kind,
     id: str,
-    refusal: Callable[[KnownEvidence], Refusal | None],
+    refusal: Callable[[KnownEvidence], Awaitable[Refusal | None]],
     draft: Callable[[KnownEvidence], Draft],
 ) -> Appended:
     """Record the draft on that piece of evidence, unless it is refused on what is there when it is
@@ -222,7 +228,7 @@ async def record_on(
         known = await context.store.known_evidence(id, kind)
         if known is None:
             raise NotFound(kind.value, id)
-        refused = refusal(known)
+        refused = await refusal(known)
         if refused is not None and context.key is None:
             raise refused
         stream = model_stream(known.model)

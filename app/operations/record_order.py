@@ -18,7 +18,7 @@ async def record_order(context: Context, order: Order) -> Appended:
     """
     begins = order.begins_at or context.now
     standing = order.model_copy(update={"begins_at": begins})
-    known = await context.store.known([] if order.policy is None else [order.policy])
+    known = await context.store.known()
     return await record_piece(
         context,
         Kind.ORDER,
@@ -26,7 +26,7 @@ async def record_order(context: Context, order: Order) -> Appended:
         standing,
         order.model,
         unknown_in_order(
-            order, lambda policy: known.named_at(policy, begins, context.now), known.actions
+            order, lambda policy: known.named_at(policy, begins, context.now), known.actions()
         ),
         lambda id: EvidenceRow(id, Kind.ORDER.value, order.model, order.policy, begins),
     )
@@ -42,7 +42,7 @@ async def lift_order(context: Context, id: str, lifting: Lifting) -> Appended:
     said = lifting.model_copy(update={"lifted_at": lifted_at})
     faults = in_the_future(context, "lifted_at", lifted_at)
 
-    def refusal(known: KnownEvidence) -> Refusal | None:
+    async def refusal(known: KnownEvidence) -> Refusal | None:
         if known.lifted:
             return AlreadyRecorded("lifting of", id, "it was lifted before")
         return InvalidDocument(tuple(faults)) if faults else None

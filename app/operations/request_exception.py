@@ -37,7 +37,7 @@ async def request_exception(context: Context, request: ExceptionRequest) -> Appe
     than it may last.
     """
     begins = request.valid_from or context.now
-    known = await context.store.known([request.policy])
+    known = await context.store.known()
     faults = unknown_in_exception(
         request, lambda policy: known.named_at(policy, context.now), begins
     )
@@ -63,10 +63,8 @@ async def approve_exception(context: Context, id: str, approval: ExceptionApprov
     Raises `NotFound`, `SelfApproval`, `ExceptionEnded`, `FourEyes`, `AlreadyRecorded` where the
     caller approved it in that role before, and `InvalidDocument` where the role has no say in it.
     """
-    found = await context.store.known_evidence(id, Kind.EXCEPTION)
-    policies = await context.store.known([] if found is None else [found.exception().policy])
 
-    def refusal(known: KnownEvidence) -> Refusal | None:
+    async def refusal(known: KnownEvidence) -> Refusal | None:
         asked = known.exception()
         if known.withdrawn:
             return ExceptionEnded(id, "it was withdrawn")
@@ -74,6 +72,7 @@ async def approve_exception(context: Context, id: str, approval: ExceptionApprov
             return ExceptionEnded(id, f"it lapsed at {write_instant(asked.valid_until)}")
         if asked.requested_by == context.actor:
             return SelfApproval(id)
+        policies = await context.store.known()
         fault = _has_no_say(approval.role, asked, policies, context)
         if fault is not None:
             return InvalidDocument((fault,))

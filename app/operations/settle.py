@@ -54,12 +54,12 @@ async def seen_by(context: Context, id: str) -> Seen:
 
 async def settle_determination(context: Context, id: str) -> Settling:
     """What would have changed the answer when it was given, on what it saw. Raises `NotFound`."""
-    return await settle_seen(await seen_by(context, id))
+    return await settle_seen(context, await seen_by(context, id))
 
 
-async def settle_seen(seen: Seen) -> Settling:
-    """What would have changed that answer."""
-    return await _settle(seen.question, seen.policy, seen.model, seen.evidence)
+async def settle_seen(context: Context, seen: Seen) -> Settling:
+    """What would have changed that answer. Raises `Unavailable` where too many ask at once."""
+    return await _settle(context, seen.question, seen.policy, seen.model, seen.evidence)
 
 
 async def settle(context: Context, model: str, action: str, policy: str) -> Settling:
@@ -75,14 +75,16 @@ async def settle(context: Context, model: str, action: str, policy: str) -> Sett
         raise NotFound("policy", policy)
     question = Question(model, action, policy, context.now)
     in_force = in_force_at(snapshot.timeline, context.now)
-    return await _settle(question, in_force, snapshot.model, snapshot.evidence)
+    return await _settle(context, question, in_force, snapshot.model, snapshot.evidence)
 
 
 async def _settle(
+    context: Context,
     question: Question,
     policy: PolicyInForce | None,
     model: ModelVersion | None,
     evidence: Evidence,
 ) -> Settling:
     # It decides some thousand times, and everyone else would wait for it.
-    return await asyncio.to_thread(settling, question, policy, model, evidence)
+    async with context.turns.explanations.turn():
+        return await asyncio.to_thread(settling, question, policy, model, evidence)

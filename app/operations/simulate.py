@@ -18,6 +18,7 @@ from app.determination.record import ENGINE_VERSION, SEMANTICS
 from app.errors import Fault, InvalidDocument, NotFound
 from app.operations.context import Context
 from app.operations.names import (
+    lines_of,
     unknown_in_assessment,
     unknown_in_report,
     unknown_in_sign_off,
@@ -164,7 +165,7 @@ def _refuse_unknown_names(simulated: Simulated, policy: PolicyInForce | None) ->
             fault
             for i, one in enumerate(supposed.assessments)
             for fault in unknown_in_assessment(
-                one, versions, version.lines, ("evidence", "assessments", i)
+                one, versions, lines_of([version]), ("evidence", "assessments", i)
             )
         ),
         *(

@@ -326,10 +326,8 @@ class _At:
 def _leads(path: Path, document: Any) -> bool:
     """Whether something stands there."""
     for step in path:
-        if isinstance(document, list):
-            if not (isinstance(step, int) and step < len(document)):
-                return False
-        elif not isinstance(document, dict) or step not in document:
+        # In a list there is a thing for each place: only of a mapping may the author leave one out.
+        if not isinstance(document, list) and step not in (document or ()):
             return False
         document = document[step]
     return True
@@ -518,9 +516,6 @@ def _name_of(at: _At, subject: Subject) -> str:
 
 def _inline(at: _At, was: Any, now: Any) -> Iterator[Change]:
     """A mapping that is a part of the thing, not another one: what an open threshold means."""
-    if was is None or now is None:
-        yield from _plain("unknown")(at, was, now)
-        return
     for key in dict.fromkeys([*was, *now]):
         if was.get(key) != now.get(key):
             rule = _MEANING.get(key, _plain("unknown"))

@@ -49,6 +49,12 @@ _SESSION: Final = {
     # Every statement is short, and compiling one takes longer than running it.
     "jit": "off",
 }
+_AUDITOR: Final = {
+    "application_name": "aslgate-audit",
+    "default_transaction_read_only": "on",
+    "statement_timeout": "120000",
+    "idle_in_transaction_session_timeout": "120000",
+}
 _MIGRATION_LOCK: Final = 0x61736C67
 # What libpq knows and asyncpg would pass on to the server, which does not.
 _LIBPQ_ONLY: Final = frozenset(
@@ -115,11 +121,15 @@ class Database:
     """One Postgres database, by libpq URL or by the address of the embedded server.
 
     Nothing is connected before `open`. `throwaway`: for tests, a server that forgets is fit too.
+    `audits`: the server refuses every write, and lets a statement take as long as an audit needs.
     """
 
-    def __init__(self, address: str | PostgresAddress, *, throwaway: bool = False) -> None:
+    def __init__(
+        self, address: str | PostgresAddress, *, throwaway: bool = False, audits: bool = False
+    ) -> None:
         self._url = libpq_url(address)
         self._throwaway = throwaway
+        self._session = _SESSION | (_AUDITOR if audits else {})
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._reader,
@@ -156,7 +166,7 @@ class Database:
             connection = await asyncpg.connect(
                 self._url,
                 timeout=CONNECT_SECONDS,
-                server_settings=_SESSION,
+                server_settings=self._session,
                 connection_class=kind,
             )
         except ValueError as error:
@@ -218,6 +228,9 @@ async def _within(
 
 def is_trouble(error: BaseException) -> bool:
     """Whether the connection, the server or its load is to blame, and not what was asked of it."""
+    if isinstance(error, DBAPIError):
+        state: str | None = getattr(error.orig, "sqlstate", None)
+        return error.connection_invalidated or (state or "")[:2] in _TROUBLE
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "")[:2] in _TROUBLE
     return isinstance(error, UNREACHABLE)
@@ -235,8 +248,7 @@ class _Trouble:
         if isinstance(error, NoConnectionFree):
             raise Unavailable("database", "all readers are busy; ask again") from error
         if isinstance(error, DBAPIError):
-            state = getattr(error.orig, "sqlstate", None)
-            if error.connection_invalidated or (state or "")[:2] in _TROUBLE:
+            if is_trouble(error):
                 raise Unavailable("database", "the database does not answer now") from error
 
 
@@ -345,6 +357,9 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
+_OF_A_SHADOW: Final = "next, past, summary, stopped_at, stopped_by, stopped_because"
+
+
 def _grant(connection: Connection, role: str) -> None:
     exists = text("SELECT 1 FROM pg_roles WHERE rolname = :role")
     if connection.execute(exists, {"role": role}).first() is None:
@@ -354,9 +369,10 @@ def _grant(connection: Connection, role: str) -> None:
     for statement in (
         f"GRANT SELECT, INSERT ON {every} TO {named}",
         f"GRANT SELECT ON alembic_version TO {named}",
-        f"GRANT UPDATE (size, last_at) ON ledger_head TO {named}",
+        f"GRANT UPDATE (size, last_at, frontier, root) ON ledger_head TO {named}",
         f"GRANT UPDATE (version) ON stream TO {named}",
         f"GRANT UPDATE (revoked_at) ON api_key TO {named}",
+        f"GRANT UPDATE ({_OF_A_SHADOW}) ON policy_shadow TO {named}",
     ):
         connection.execute(text(statement))
 

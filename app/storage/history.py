@@ -1,48 +1,51 @@
-"""Everything that was ever recorded on a model version, to be cut to any ledger size.
+"""Everything that was ever recorded on a model version or a policy, to be cut to any ledger size.
 
-A backtest asks what was known at thousands of ledger sizes. So the evidence on a model is read
-once, withdrawn pieces included, and each question takes of it what had been recorded by then. The
-result is what `Store.snapshot` reads for that ledger size; tests/http/test_backtest.py says so.
+A backtest, or an audit, asks what was known at thousands of ledger sizes. So the evidence on a
+model is read once, withdrawn pieces included, and each question takes of it what had been recorded
+by then. The result is what `Store.snapshot` reads for that ledger size; tests/http/test_backtest.py
+and tests/http/test_replay.py say so.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from pydantic import TypeAdapter
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.assessment.assessment import Assessment, ModelVersion
+from app.assessment.assessment import ModelVersion
 from app.assessment.evidence import Evidence, OtherModel
 from app.assessment.evidence import Recorded as RecordedEvidence
 from app.assessment.exceptions import (
     Approved,
     ExceptionOnRecord,
-    GivenApproval,
-    RequestedException,
 )
-from app.assessment.orders import Lifted, Lifting, Order, OrderOnRecord
-from app.assessment.safeguards import SafeguardReport
-from app.assessment.sign_offs import SignOff
+from app.assessment.orders import Lifted, OrderOnRecord
 from app.canonical import digest
-from app.decoding import decode_json
+from app.determination.provenance import NotRebuilt
 from app.ledger.entry import Kind
+from app.policy.language import recorded_policy
+from app.policy.timeline import (
+    Activated,
+    FirstRecorded,
+    PolicyInForce,
+    RecordedActivation,
+    first_recorded,
+    timeline,
+)
+from app.policy.version import PolicyVersion
 from app.storage import records
 from app.storage.ledger import Recorded, recorded
-from app.storage.store import MOST_OTHERS
+from app.storage.said import approved, leans_on, lifted, piece, said
+from app.storage.store import MOST_OTHERS, model_stream, weights_stream
 from app.storage.tables import determination, ledger_entry
-from app.vocabulary import TEXT
 
 MOST_MODELS: Final = 256
 """How many model versions are read that evidence on one of them ever leaned on."""
 
-T = TypeVar("T")
-
-
-class NotRebuilt(Exception):
-    """What a determination rested on cannot be put together again; the message says why."""
+MOST_HISTORIES: Final = 64
+"""How many histories are kept in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +189,10 @@ class _OneModel:
         if self.registered is None or self.index >= size:
             return None, Evidence()
         by_kind: dict[Kind, list[RecordedEvidence[Any]]] = {}
-        for piece in self.pieces:
-            known = piece.known_at(size)
+        for one in self.pieces:
+            known = one.known_at(size)
             if known is not None:
-                by_kind.setdefault(piece.kind, []).append(known)
+                by_kind.setdefault(one.kind, []).append(known)
         return self.registered, Evidence(
             tuple(by_kind.get(Kind.ASSESSMENT, ())),
             tuple(by_kind.get(Kind.SAFEGUARD, ())),
@@ -216,6 +219,13 @@ class ModelHistory:
     _models: Mapping[str, _OneModel]
     _moments: Sequence[int]
     _cut: tuple[int, Known] | None = field(default=None, init=False)
+
+    @property
+    def streams(self) -> set[str]:
+        """The streams one of which moves whenever there is more to say."""
+        weights = {one.registered.weights for one in self._models.values() if one.registered}
+        named = {weights_stream(one) for one in weights if one is not None}
+        return named | {model_stream(name) for name in self._models}
 
     def known_at(self, size: int) -> Known:
         """What a ledger of that size held. Raises `NotRebuilt`.
@@ -244,24 +254,28 @@ class ModelHistory:
 
     def _one(self, name: str) -> _OneModel:
         if name not in self._models:
-            message = f"its evidence leans on more than {MOST_MODELS} model versions"
+            message = f"its evidence leans on more than {len(self._models)} model versions"
             raise NotRebuilt(message)
         return self._models[name]
 
 
-async def model_history(connection: AsyncConnection, model: str, *, before: int) -> ModelHistory:
-    """All that a ledger of size *before* holds on *model* and on those that it ever leaned on."""
+async def model_history(
+    connection: AsyncConnection, model: str, *, before: int, most_models: int = MOST_MODELS
+) -> ModelHistory:
+    """All that a ledger of size *before* holds on *model* and on those that it ever leaned on, but
+    for those beyond *most_models*.
+    """
     models: dict[str, _OneModel] = {}
     nearest = {model}
-    while nearest and len(models) < MOST_MODELS:
-        for name in sorted(nearest)[: MOST_MODELS - len(models)]:
+    while nearest and len(models) < most_models:
+        for name in sorted(nearest)[: most_models - len(models)]:
             models[name] = await _one_model(connection, name, before)
         leant_on = {
             name
             for one in models.values()
             for piece in one.pieces
             if piece.kind is Kind.ASSESSMENT
-            for name in _named_in(piece.recorded.item)
+            for name in leans_on([piece.recorded.item])
         }
         nearest = leant_on - models.keys()
     moments = {
@@ -273,16 +287,45 @@ async def model_history(connection: AsyncConnection, model: str, *, before: int)
     return ModelHistory(model, models, sorted(moments))
 
 
+class Histories:
+    """The histories of the model versions that were asked for last, each read once until there is
+    more to say of it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[int, ModelHistory]] = {}
+
+    async def of(
+        self, connection: AsyncConnection, models: Iterable[str], *, before: int
+    ) -> dict[str, ModelHistory]:
+        """All that a ledger of size *before* holds on each of *models*."""
+        asked = sorted(set(models))
+        kept = {name: self._kept[name] for name in asked if name in self._kept}
+        streams = {stream for _, one in kept.values() for stream in one.streams}
+        versions = await records.stream_versions(connection, streams)
+        found = {}
+        for name in asked:
+            size, one = kept.get(name, (0, None))
+            if one is None or any(versions[stream] > size for stream in one.streams):
+                one = await model_history(connection, name, before=before)
+            found[name] = one
+            self._kept.pop(name, None)
+            self._kept[name] = before, one
+        for name in list(self._kept)[:-MOST_HISTORIES]:
+            del self._kept[name]
+        return found
+
+
 async def _one_model(connection: AsyncConnection, name: str, before: int) -> _OneModel:
     record = await records.model_record(connection, name, known_at=before)
     if record is None:
         return _OneModel(None, before)
-    registered = _said(_MODEL, record)
+    registered = said(ModelVersion, record)
     found = await records.evidence_on(connection, name, weights=registered.weights, known_at=before)
-    approved = await records.approvals_on(connection, name, known_at=before)
-    lifted = await records.liftings_on(connection, name, known_at=before)
+    approvals = await records.approvals_on(connection, name, known_at=before)
+    liftings = await records.liftings_on(connection, name, known_at=before)
     pieces = (
-        _piece(one, approved.get(one.record.subject, ()), lifted.get(one.record.subject, ()))
+        _piece(one, approvals.get(one.record.subject, ()), liftings.get(one.record.subject, ()))
         for one in found
     )
     return _OneModel(registered, record.position.index, tuple(pieces))
@@ -291,50 +334,67 @@ async def _one_model(connection: AsyncConnection, name: str, before: int) -> _On
 def _piece(
     one: records.EvidenceRecorded, approvals: Iterable[Recorded], liftings: Iterable[Recorded]
 ) -> _Piece:
-    record = one.record
-    approved = tuple(
-        (
-            given.position.index,
-            Approved(given.subject, digest(given.document), _said(_APPROVAL, given)),
-        )
-        for given in approvals
+    return _Piece(
+        one.record.kind,
+        piece(one.record),
+        one.withdrawn,
+        tuple((given.position.index, approved(given)) for given in approvals),
+        next(((lifting.position.index, lifted(lifting)) for lifting in liftings), None),
     )
-    lifted = None
-    for lifting in liftings:
-        said = _said(_LIFTING, lifting, names=("id", "order"))
-        lifted = (
-            lifting.position.index,
-            Lifted(lifting.subject, digest(lifting.document), said),
+
+
+# --- What was known of a policy ----------------------------------------------------------------
+
+
+@dataclass
+class PolicyHistory:
+    """Every version of a policy that was ever recorded, and every activation, each with its index.
+
+    A version's identity is worked out from its own bytes, whatever it is recorded as.
+    """
+
+    policy: str
+    _versions: Mapping[str, tuple[PolicyVersion, int]]
+    _activations: Sequence[tuple[RecordedActivation, int]]
+    _cut: tuple[int, tuple[PolicyInForce, ...]] | None = field(default=None, init=False)
+    _first_recorded: dict[str, FirstRecorded] = field(default_factory=dict, init=False)
+
+    def known_at(self, size: int) -> tuple[PolicyInForce, ...]:
+        """When which version was in force, as a ledger of that size had it. Raises `NotRebuilt`."""
+        many = sum(index < size for _, index in self._activations)
+        # Only activations change it: a version is recorded before it is activated.
+        if self._cut is None or self._cut[0] != many:
+            self._cut = many, timeline(map(self._activated, self._activations[:many]))
+        return self._cut[1]
+
+    def _activated(self, activation: tuple[RecordedActivation, int]) -> Activated:
+        said, index = activation
+        version, recorded_at = self._versions.get(said.digest, (None, index))
+        if version is None or recorded_at >= index:
+            raise NotRebuilt(f"`{said.digest}` was put in force, and is no version recorded before")
+        if said.in_force_from is None:
+            raise NotRebuilt(f"the activation at {index} does not say from when")
+        if said.digest not in self._first_recorded:
+            first = first_recorded(version, self._versions.values())
+            self._first_recorded[said.digest] = first
+        return Activated(
+            version, said.digest, said.in_force_from, self._first_recorded[said.digest]
         )
-    item = _said(_ADAPTERS[record.kind], record)
-    piece = RecordedEvidence(record.subject, digest(record.document), item, record.position.index)
-    return _Piece(record.kind, piece, one.withdrawn, approved, lifted)
+
+
+async def policy_history(connection: AsyncConnection, policy: str, *, before: int) -> PolicyHistory:
+    """All that a ledger of size *before* holds on *policy*."""
+    versions = await records.policy_records(connection, policy, known_at=before)
+    activations = await records.policy_activations(connection, [policy], known_at=before)
+    return PolicyHistory(
+        policy,
+        {
+            digest(one.document): (recorded_policy(one.document), one.position.index)
+            for one in versions
+        },
+        [(said(RecordedActivation, one), one.position.index) for one in activations],
+    )
 
 
 def _leans_on(evidence: Evidence) -> set[str]:
-    return {name for one in evidence.assessments for name in _named_in(one.item)}
-
-
-def _named_in(assessment: Assessment) -> set[str]:
-    return {f.other_model for f in assessment.findings if f.other_model is not None}
-
-
-_MODEL: Final = TypeAdapter(ModelVersion)
-_APPROVAL: Final = TypeAdapter(GivenApproval)
-_LIFTING: Final = TypeAdapter(Lifting)
-_ADAPTERS: Final[Mapping[Kind, TypeAdapter[Any]]] = {
-    Kind.ASSESSMENT: TypeAdapter(Assessment),
-    Kind.SAFEGUARD: TypeAdapter(SafeguardReport),
-    Kind.SIGN_OFF: TypeAdapter(SignOff),
-    Kind.EXCEPTION: TypeAdapter(RequestedException),
-    Kind.ORDER: TypeAdapter(Order),
-}
-
-
-def _said(adapter: TypeAdapter[T], record: Recorded, names: Iterable[str] = ("id",)) -> T:
-    """What a recorded document says, without what names the record."""
-    fields = decode_json(record.document)
-    assert isinstance(fields, dict)
-    for name in names:
-        fields.pop(name, None)
-    return adapter.validate_python(fields, context=dict(TEXT))
+    return leans_on(one.item for one in evidence.assessments)

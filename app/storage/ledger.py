@@ -2,9 +2,10 @@
 
 What waited while the last batch committed is the next batch; there is no timer. One transaction
 locks the head row, answers what was recorded before, checks that nothing has moved that a request
-rests on, gives out indexes and the time, inserts everything, advances the head, commits, and only
-then answers. So an index is gapless and in the order of commits, nobody is answered before the
-record is durable, and of an outcome that is not known nobody is told that it is well.
+rests on, gives out indexes and the time, inserts everything, extends the Merkle tree, advances the
+head, commits, and only then answers. So an index is gapless and in the order of commits, nobody is
+answered before the record is durable and in the tree, and of an outcome that is not known nobody is
+told that it is well.
 
 READ COMMITTED is what makes the lock work: each statement after it sees all that was committed
 before it was had. tests/storage/test_ledger.py pulls at every joint of this.
@@ -20,7 +21,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 import asyncpg
-from sqlalchemy import Table, UniqueConstraint
+from sqlalchemy import Table, UniqueConstraint, select
 from sqlalchemy.dialects import postgresql
 
 from app.canonical import sha256_hex
@@ -31,8 +32,9 @@ from app.errors import (
     InvalidDocument,
     Unavailable,
 )
-from app.ledger.entry import Kind, Position, entry_bytes, leaf_hash
-from app.storage import tables
+from app.ledger.entry import Kind, Position, entry_bytes
+from app.ledger.merkle import EMPTY_ROOT, Frontier, leaf_hash
+from app.storage import tables, tree
 from app.storage.database import UNREACHABLE, Database, is_trouble
 
 MOST_WAITING: Final = 512
@@ -289,7 +291,7 @@ class _Batch:
     requests: list[_Request]
     answers: dict[_Request, Appended | Exception] = field(default_factory=dict)
     postponed: list[_Request] = field(default_factory=list)
-    size: int = 0
+    frontier: Frontier = field(default_factory=Frontier)
     committing: bool = False
 
 
@@ -299,7 +301,8 @@ class Ledger:
     `deadline_seconds`: how long `append` waits. For whoever watches: `size` is how many entries
     there are, as far as this one has seen; `batches` counts commits, `committed` the requests that
     were answered after one, of which `replayed`, `stale` and `refused` recorded nothing; `failed`
-    counts transactions that did not commit, and `unknown` those of which that is not known.
+    counts transactions that did not commit, and `unknown` those of which that is not known;
+    `halted` says why nothing may be recorded, `None` that it may.
     """
 
     def __init__(
@@ -319,9 +322,11 @@ class Ledger:
         self._connection: Any = None
         self._warnings: list[str] = []
         self._log = ""
+        self._root = EMPTY_ROOT
         self.size = 0
         self.batches = self.committed = self.replayed = self.stale = self.refused = 0
         self.failed = self.unknown = 0
+        self.halted: str | None = None
 
     @property
     def queued(self) -> int:
@@ -341,9 +346,10 @@ class Ledger:
         connection = await self._connected()
         try:
             await connection.execute(
-                "INSERT INTO ledger_head (log, size, last_at) VALUES ($1, 0, clock_timestamp()) "
-                "ON CONFLICT DO NOTHING",
+                "INSERT INTO ledger_head (log, size, last_at, frontier, root) "
+                "VALUES ($1, 0, clock_timestamp(), '', $2) ON CONFLICT DO NOTHING",
                 log,
+                EMPTY_ROOT,
             )
             named = await connection.fetchval("SELECT log FROM ledger_head")
         except UNREACHABLE as error:
@@ -359,25 +365,25 @@ class Ledger:
 
         Raises `LedgerFault` where it is not, `Unavailable` where the database is not there.
         """
-        connection = await self._connected()
         try:
-            head = await connection.fetchrow(
-                "SELECT log, size, last_at, (SELECT max(index) FROM ledger_entry) AS last, "
-                "(SELECT at FROM ledger_entry ORDER BY index DESC LIMIT 1) AS at FROM ledger_head"
-            )
-        except UNREACHABLE as error:
-            self._hang_up()
-            raise Unavailable("database", "the database went away; ask again") from error
+            async with self._database.reading() as connection:
+                head = await tree.head(connection)
+                last = (await connection.execute(_LAST)).first()
+                stored = await tree.stored_frontier(connection, 0 if head is None else head.size)
+        except (tree.BrokenTree, LookupError) as error:
+            raise LedgerFault(f"the ledger's head and its entries disagree: {error}") from error
         if head is None:
             raise LedgerFault("the ledger has no name yet: it is given on its first start")
-        entries = 0 if head["last"] is None else head["last"] + 1
-        if head["size"] != entries:
+        index, at = (-1, head.last_at) if last is None else last
+        if head.size != index + 1:
             raise LedgerFault(
-                f"the ledger's head says {head['size']} entries, and its last one says {entries}"
+                f"the ledger's head says {head.size} entries, and its last one says {index + 1}"
             )
-        if head["at"] is not None and head["at"] != head["last_at"]:
+        if head.last_at != at:
             raise LedgerFault("the ledger's head and its last entry name different times")
-        self._log, self.size = head["log"], head["size"]
+        if head.frontier != stored or head.root != stored.root:
+            raise LedgerFault("the ledger's head is not that of the tree over its entries")
+        self._log, self.size, self._root = head.log, head.size, head.root
         self._writer = asyncio.create_task(self._write(), name="ledger-writer")
 
     async def close(self) -> None:
@@ -414,6 +420,8 @@ class Ledger:
         """
         if not 1 <= len(drafts) <= MOST_DRAFTS:
             raise ValueError(f"1 to {MOST_DRAFTS} drafts are recorded at once, not {len(drafts)}")
+        if self.halted is not None:
+            raise Unavailable("ledger", self.halted)
         if self._stopping or self._writer is None:
             raise Unavailable("stopping", "this server is stopping; ask another, or again")
         if len(self._queue) >= self._most_waiting:
@@ -496,7 +504,7 @@ class Ledger:
 
     def _settle(self, batch: _Batch) -> None:
         """The batch is durable: answer, and put those that must wait for it before the others."""
-        self.size = batch.size
+        self.size, self._root = batch.frontier.size, batch.frontier.root
         self.batches += 1
         self.committed += len(batch.requests) - len(batch.postponed)
         for request, answer in batch.answers.items():
@@ -558,20 +566,19 @@ class Ledger:
         1. Lock the head, also for replays: they too must wait for what a standby has not yet.
         2. Read what the requests' keys recorded before, the streams, the previous determinations.
         3. Settle each request in turn: replayed, refused, stale, postponed, or built.
-        4. Insert, advance the head, commit.
+        4. Insert, extend the tree, advance the head, commit.
         """
         try:
             await connection.execute("BEGIN; SELECT FROM ledger_head FOR UPDATE")  # (1)
             head = await connection.fetchrow(
-                "SELECT size, last_at, clock_timestamp() AS now FROM ledger_head"
+                "SELECT size, frontier, root, last_at, clock_timestamp() AS now FROM ledger_head"
             )
-            self._check(head)
-            pages = _Pages(self._log, batch, head["size"], max(head["last_at"], head["now"]))
+            frontier = self._checked(head)
+            pages = _Pages(self._log, batch, frontier, max(head["last_at"], head["now"]))
             await pages.read(connection)  # (2)
             for request in batch.requests:  # (3)
                 pages.settle(request)
-            await pages.insert(connection)  # (4)
-            batch.size = pages.size
+            batch.frontier = await pages.insert(connection)  # (4)
         except asyncpg.PostgresError as error:
             if (error.sqlstate or "")[:2] not in ("22", "23", "54"):
                 raise
@@ -583,14 +590,24 @@ class Ledger:
         if done != "COMMIT" or self._warnings:
             raise LedgerFault(f"COMMIT answered {done} {self._warnings}")
 
-    def _check(self, head: Any) -> None:
+    def _checked(self, head: Any) -> Frontier:
+        """The tree of the head that was locked, after seeing that it follows what was there."""
         if head is None or head["size"] < self.size:
             raise LedgerFault(
                 f"the ledger had {self.size} entries, and now has fewer: it was put back, or "
                 "another server answers; nothing is recorded until someone has looked"
             )
+        frontier = Frontier.from_bytes(head["size"], head["frontier"])
+        if frontier.root != head["root"]:
+            raise LedgerFault("the ledger's head does not agree with itself on the tree's root")
+        if frontier.size == self.size and frontier.root != self._root:
+            raise LedgerFault(
+                f"the ledger of {self.size} entries had another root: its past was rewritten, or "
+                "another server answers; nothing is recorded until someone has looked"
+            )
         if head["now"] < head["last_at"] - CLOCK_SLACK:
             raise Unavailable("database", "the database's clock is behind its last entry's time")
+        return frontier
 
 
 class _RefusedData(Exception):
@@ -622,11 +639,11 @@ class _Pages:
     `size` grows as requests are settled, and is the index of the next entry.
     """
 
-    def __init__(self, log: str, batch: _Batch, size: int, at: datetime) -> None:
-        self.size = size
+    def __init__(self, log: str, batch: _Batch, frontier: Frontier, at: datetime) -> None:
+        self.size = frontier.size
         self._log = log
         self._batch = batch
-        self._first = size
+        self._frontier = frontier
         self._at = at
         self._replays: dict[tuple[str, bytes], tuple[bytes, tuple[Recorded, ...]]] = {}
         self._streams: dict[str, int] = {}
@@ -635,6 +652,7 @@ class _Pages:
         # By question, in the order of (at, index): those of this batch, and of the past ones that
         # any of its requests comes after.
         self._previous: dict[tuple[str, str, str], list[tuple[datetime, int, bytes]]] = {}
+        self._leaves: list[bytes] = []
         self._rows: dict[Table, list[tuple[Any, ...]]] = defaultdict(list)
 
     async def read(self, connection: Any) -> None:
@@ -747,6 +765,8 @@ class _Pages:
         first = self.size
         for draft, (record, entry) in zip(request.drafts, built, strict=True):
             position = record.position
+            leaf = bytes.fromhex(position.leaf_hash)
+            self._leaves.append(leaf)
             self._rows[tables.ledger_entry].append(
                 (
                     position.index,
@@ -755,7 +775,7 @@ class _Pages:
                     request.actor,
                     self._at,
                     entry,
-                    bytes.fromhex(position.leaf_hash),
+                    leaf,
                     record.document,
                     bytes.fromhex(sha256_hex(record.document)),
                 )
@@ -771,10 +791,13 @@ class _Pages:
             self._rows[tables.idempotency].append(row)
         self._batch.answers[request] = Appended(tuple(record for record, _ in built), False)
 
-    async def insert(self, connection: Any) -> None:
-        """Write it all down: one statement a table, and the head at the end."""
-        if self.size == self._first:
-            return
+    async def insert(self, connection: Any) -> Frontier:
+        """Write it all down, one statement a table, and the head at the end; what the tree is then."""
+        if self.size == self._frontier.size:
+            return self._frontier
+        grown, completed = self._frontier.extended(self._leaves)
+        tiles = await tree.grown_tiles(connection, self._frontier.size, grown.size, completed)
+        self._rows[tables.ledger_tile].extend(tiles)
         for table, statement in _INSERTS.items():
             if rows := self._rows.get(table):
                 done = await connection.execute(statement, *zip(*rows, strict=True))
@@ -785,12 +808,16 @@ class _Pages:
             )
             _assert_done(done, f"INSERT 0 {len(self._touched)}")
         done = await connection.execute(
-            "UPDATE ledger_head SET size = $1, last_at = $2 WHERE size = $3",
-            self.size,
+            "UPDATE ledger_head SET size = $1, last_at = $2, frontier = $3, root = $4 "
+            "WHERE size = $5",
+            grown.size,
             self._at,
-            self._first,
+            bytes(grown),
+            grown.root,
+            self._frontier.size,
         )
         _assert_done(done, "UPDATE 1")
+        return grown
 
 
 # --- Statements and small words ----------------------------------------------------------------
@@ -812,6 +839,7 @@ _INSERTS: Final[Mapping[Table, str]] = {
     table: _insert(table)
     for table in (
         tables.ledger_entry,
+        tables.ledger_tile,
         tables.policy_version,
         tables.policy_approval,
         tables.policy_activation,
@@ -827,6 +855,12 @@ _INSERTS: Final[Mapping[Table, str]] = {
 }
 
 _VALUES: Final = {row: attrgetter(*(named.name for named in fields(row))) for row in TABLE_OF}
+
+_LAST: Final = (
+    select(tables.ledger_entry.c.index, tables.ledger_entry.c.at)
+    .order_by(tables.ledger_entry.c.index.desc())
+    .limit(1)
+)
 
 _TOUCH: Final = """
     INSERT INTO stream (name, version) SELECT * FROM unnest($1::text[], $2::bigint[])

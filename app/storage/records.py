@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, case, or_, select
+from sqlalchemy import ColumnElement, Select, Table, and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ledger.entry import Kind
@@ -19,6 +19,7 @@ from app.storage.tables import (
     determination,
     evidence,
     exception_approval,
+    gate,
     ledger_entry,
     ledger_head,
     lifting,
@@ -35,16 +36,21 @@ from app.storage.tables import (
 class EvidenceRecorded:
     """A recorded piece of evidence on a model.
 
-    `speaks_for`: from when on what it says holds. `withdrawn`: the index of the entry that withdrew
-    it; `None`: it counts.
+    `by`: who recorded it. `speaks_for`: from when on what it says holds. `withdrawn`: the index of
+    the entry that withdrew it; `None`: it counts.
     """
 
     record: Recorded
+    by: str
     model: str
     policy: str | None
     speaks_for: datetime
     withdrawn: int | None
 
+
+_STRICTNESS = case(
+    {"deny": 2, "allow_with_conditions": 1}, value=determination.c.decision, else_=0
+).label("strictness")
 
 _RECORD = (
     ledger_entry.c.index,
@@ -95,6 +101,35 @@ async def records_from(connection: AsyncConnection, first: int, limit: int) -> t
         connection,
         select(*_RECORD)
         .where(ledger_entry.c.index >= first)
+        .order_by(ledger_entry.c.index)
+        .limit(limit),
+    )
+
+
+_ANSWERS: Final = (Kind.DETERMINATION.value, Kind.GATE.value)
+
+
+async def count_answers(connection: AsyncConnection, size: int) -> int:
+    """How many determinations and gates a ledger of that size holds."""
+    counted = 0
+    for table in (determination, gate):
+        asked = select(func.count()).select_from(table).where(table.c.index < size)
+        counted += (await connection.scalar(asked)) or 0
+    return counted
+
+
+async def answers_from(
+    connection: AsyncConnection, first: int, size: int, limit: int
+) -> tuple[Recorded, ...]:
+    """The next *limit* determinations and gates, from index *first* on to before *size*."""
+    return await _all(
+        connection,
+        select(*_RECORD)
+        .where(
+            ledger_entry.c.index >= first,
+            ledger_entry.c.index < size,
+            ledger_entry.c.kind.in_(_ANSWERS),
+        )
         .order_by(ledger_entry.c.index)
         .limit(limit),
     )
@@ -156,17 +191,18 @@ async def policy_approvals(
 
 async def policy_activations(
     connection: AsyncConnection,
-    policies: Iterable[str],
+    policies: Iterable[str] | None = None,
     *,
     known_at: int | None = None,
 ) -> tuple[Recorded, ...]:
-    """The activations of all versions of those policies, in the order of recording."""
+    """The activations of all versions of those policies, or of all, in the order of recording."""
     asked = (
         select(*_RECORD)
         .join(policy_activation, policy_activation.c.index == ledger_entry.c.index)
-        .where(policy_activation.c.policy.in_(sorted(set(policies))))
         .order_by(policy_activation.c.index)
     )
+    if policies is not None:
+        asked = asked.where(policy_activation.c.policy.in_(sorted(set(policies))))
     if known_at is not None:
         asked = asked.where(policy_activation.c.index < known_at)
     return await _all(connection, asked)
@@ -226,35 +262,30 @@ async def approvals_on(
     connection: AsyncConnection, model: str, *, known_at: int | None = None
 ) -> dict[str, tuple[Recorded, ...]]:
     """By exception, the approvals of each exception on *model*, in the order of recording."""
-    asked = (
-        select(*_RECORD, exception_approval.c.exception_id.label("of"))
-        .join(exception_approval, exception_approval.c.index == ledger_entry.c.index)
-        .where(exception_approval.c.model == model)
-        .order_by(exception_approval.c.index)
-    )
-    if known_at is not None:
-        asked = asked.where(exception_approval.c.index < known_at)
-    return await _by_what(connection, asked)
+    return await _by_what(connection, exception_approval, "exception_id", model, known_at)
 
 
 async def liftings_on(
     connection: AsyncConnection, model: str, *, known_at: int | None = None
 ) -> dict[str, tuple[Recorded, ...]]:
     """By order, the lifting of each order on *model* that was lifted."""
-    asked = (
-        select(*_RECORD, lifting.c.order_id.label("of"))
-        .join(lifting, lifting.c.index == ledger_entry.c.index)
-        .where(lifting.c.model == model)
-        .order_by(lifting.c.index)
-    )
-    if known_at is not None:
-        asked = asked.where(lifting.c.index < known_at)
-    return await _by_what(connection, asked)
+    return await _by_what(connection, lifting, "order_id", model, known_at)
 
 
-async def activated_policies(connection: AsyncConnection) -> tuple[str, ...]:
+async def activated_policies(
+    connection: AsyncConnection, *, known_at: int | None = None
+) -> tuple[str, ...]:
     """The policies of which a version was ever activated, by name."""
-    return tuple(sorted(await connection.scalars(select(policy_activation.c.policy).distinct())))
+    asked = select(policy_activation.c.policy).distinct()
+    if known_at is not None:
+        asked = asked.where(policy_activation.c.index < known_at)
+    return tuple(sorted(await connection.scalars(asked)))
+
+
+async def is_as_known(connection: AsyncConnection, index: int) -> bool:
+    """Whether the determination at *index* was asked for with what was known in the past."""
+    asked = select(determination.c.as_known).where(determination.c.index == index)
+    return bool(await connection.scalar(asked))
 
 
 async def evidence_of_id(connection: AsyncConnection, id: str) -> EvidenceRecorded | None:
@@ -267,8 +298,9 @@ async def evidence_of_id(connection: AsyncConnection, id: str) -> EvidenceRecord
 async def latest_determination(
     connection: AsyncConnection, model: str, action: str, policy: str | None = None
 ) -> Recorded | None:
-    """The one made at the latest instant, under *policy* or under any; of several of one instant the
-    strictest, and of these the last recorded.
+    """The one made at the latest instant under *policy*; without it, the strictest of those under
+    each policy that was ever activated. Of several of one instant the strictest, and of these the
+    last recorded. Where there is none under such a policy, the latest of any.
 
     Not one that was asked for with what was known in the past.
     """
@@ -279,18 +311,49 @@ async def latest_determination(
             determination.c.action == action,
             ~determination.c.as_known,
         )
-        .order_by(
-            determination.c.at.desc(),
-            # Of those of one instant, as a gate makes them, the strictest speaks.
-            case(
-                {"deny": 2, "allow_with_conditions": 1}, value=determination.c.decision, else_=0
-            ).desc(),
-            determination.c.index.desc(),
-        )
+        .order_by(determination.c.at.desc(), _STRICTNESS.desc(), determination.c.index.desc())
         .limit(1)
     )
     if policy is not None:
-        asked = asked.where(determination.c.policy == policy)
+        return await _first(connection, asked.where(determination.c.policy == policy))
+    # One walk down an index for each policy: there are few, and may be many determinations.
+    found: list[Any] = []
+    for name in await activated_policies(connection):
+        latest = asked.where(determination.c.policy == name)
+        columns = latest.add_columns(determination.c.at.label("asked_at"), _STRICTNESS)
+        found += (await connection.execute(columns)).mappings().all()
+    if not found:
+        return await _first(connection, asked)
+    return recorded(max(found, key=lambda row: (row["strictness"], row["asked_at"], row["index"])))
+
+
+async def previous_determination(
+    connection: AsyncConnection,
+    model: str,
+    action: str,
+    policy: str,
+    *,
+    at: datetime,
+    before: int,
+) -> Recorded | None:
+    """The one on the same question that an answer at *at* follows, in a ledger of size *before*: of
+    those up to that instant the latest, and of one instant the last recorded.
+
+    Not one that was asked for with what was known in the past.
+    """
+    asked = (
+        _determinations()
+        .where(
+            determination.c.model == model,
+            determination.c.action == action,
+            determination.c.policy == policy,
+            ~determination.c.as_known,
+            determination.c.at <= at,
+            determination.c.index < before,
+        )
+        .order_by(determination.c.at.desc(), determination.c.index.desc())
+        .limit(1)
+    )
     return await _first(connection, asked)
 
 
@@ -340,6 +403,7 @@ def _evidence(known_at: int | None) -> Select[Any]:
         withdrawn = and_(withdrawn, withdrawal.c.index < known_at)
     asked = select(
         *_RECORD,
+        ledger_entry.c.actor,
         evidence.c.model,
         evidence.c.policy,
         evidence.c.speaks_for,
@@ -354,13 +418,27 @@ def _evidence(known_at: int | None) -> Select[Any]:
 
 def _evidence_recorded(row: Any) -> EvidenceRecorded:
     return EvidenceRecorded(
-        recorded(row), row["model"], row["policy"], row["speaks_for"], row["withdrawn"]
+        recorded(row),
+        row["actor"],
+        row["model"],
+        row["policy"],
+        row["speaks_for"],
+        row["withdrawn"],
     )
 
 
 async def _by_what(
-    connection: AsyncConnection, asked: Select[Any]
+    connection: AsyncConnection, table: Table, names: str, model: str, known_at: int | None
 ) -> dict[str, tuple[Recorded, ...]]:
+    """What is recorded in *table* on *model*, by the piece of evidence that the column *names*."""
+    asked = (
+        select(*_RECORD, table.c[names].label("of"))
+        .join(table, table.c.index == ledger_entry.c.index)
+        .where(table.c.model == model)
+        .order_by(table.c.index)
+    )
+    if known_at is not None:
+        asked = asked.where(table.c.index < known_at)
     found: dict[str, tuple[Recorded, ...]] = {}
     for row in (await connection.execute(asked)).mappings():
         found[row["of"]] = (*found.get(row["of"], ()), recorded(row))

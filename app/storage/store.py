@@ -16,6 +16,7 @@ from collections.abc import (
     Coroutine,
     Hashable,
     Iterable,
+    Iterator,
     Mapping,
     Sequence,
 )
@@ -24,23 +25,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.assessment.assessment import Assessment, ModelVersion
 from app.assessment.evidence import Evidence, OtherModel
 from app.assessment.evidence import Recorded as RecordedEvidence
 from app.assessment.exceptions import (
-    Approved,
     ExceptionOnRecord,
     GivenApproval,
     RequestedException,
 )
-from app.assessment.orders import Lifted, Lifting, Order, OrderOnRecord
+from app.assessment.orders import Order, OrderOnRecord
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
-from app.canonical import digest
-from app.decoding import decode_json
 from app.errors import Unavailable
 from app.ledger.entry import Kind, Position
 from app.policy.language import recorded_policy
@@ -66,7 +64,7 @@ from app.storage.database import (
 )
 from app.storage.keys import Credential
 from app.storage.ledger import Ledger, LedgerFault, Recorded
-from app.vocabulary import TEXT
+from app.storage.said import EVIDENCE, approved, leans_on, lifted, piece, said
 
 TRUSTED_SECONDS: Final = 0.5
 """How long a key that was revoked may still open: on every replica, and no longer."""
@@ -83,6 +81,7 @@ KEPT: Final = 4096
 """How many models' evidence, and how many policies, are kept in memory."""
 
 T = TypeVar("T")
+D = TypeVar("D", bound=BaseModel)
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -159,12 +158,20 @@ class Policies:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the recorded versions of some policies name, and which lines any policy has."""
+    """By policy, all recorded versions, and those that were ever activated with their times."""
 
     versions: Mapping[str, tuple[PolicyVersion, ...]]
     timelines: Mapping[str, tuple[PolicyInForce, ...]]
-    lines: frozenset[str]
-    actions: frozenset[str]
+
+    def every_version(self) -> Iterator[PolicyVersion]:
+        """All recorded versions of all policies, drafts included."""
+        for versions in self.versions.values():
+            yield from versions
+
+    def actions(self) -> frozenset[str]:
+        """What any version that is, was or will be in force names as an action."""
+        spans = (span for timeline in self.timelines.values() for span in timeline)
+        return frozenset(action for span in spans for action in span.version.actions)
 
     def named_at(self, policy: str, *instants: datetime) -> list[PolicyVersion]:
         """The versions of the policy in force at any of those instants; where none was, all that
@@ -193,6 +200,7 @@ class KnownEvidence:
     """
 
     record: Recorded
+    recorded_by: str
     model: str
     weights: str | None
     withdrawn: bool
@@ -202,7 +210,12 @@ class KnownEvidence:
 
     def exception(self) -> RequestedException:
         """What the exception asks for, where it is one."""
-        return _read(_EXCEPTION, self.record.document)
+        return said(RequestedException, self.record)
+
+    def may_count_against(self) -> bool:
+        """Whether it could stand in the way of an action; an order that could is never withdrawn."""
+        says = said(EVIDENCE[self.record.kind], self.record)
+        return isinstance(says, Assessment | SafeguardReport | SignOff) and says.may_count_against
 
 
 @dataclass(frozen=True)
@@ -218,18 +231,6 @@ class Snapshot:
     def timeline(self) -> tuple[PolicyInForce, ...]:
         """The activated versions of the policy with their times in force."""
         return self.policies.timeline
-
-
-_APPROVAL = TypeAdapter(RecordedApproval)
-_ACTIVATION = TypeAdapter(RecordedActivation)
-_MODEL = TypeAdapter(ModelVersion)
-_ASSESSMENT = TypeAdapter(Assessment)
-_SAFEGUARD = TypeAdapter(SafeguardReport)
-_SIGN_OFF = TypeAdapter(SignOff)
-_EXCEPTION = TypeAdapter(RequestedException)
-_EXCEPTION_APPROVAL = TypeAdapter(GivenApproval)
-_ORDER = TypeAdapter(Order)
-_LIFTING = TypeAdapter(Lifting)
 
 
 class Store:
@@ -319,6 +320,17 @@ class Store:
         """A snapshot, for what `app.storage.history` reads of it."""
         return self._reading()
 
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[DatabaseConnection]:
+        """A transaction for work that goes on and is no record; committed when the block ends well.
+
+        Raises `Unavailable`; then it may have been committed, or not.
+        """
+        if self._not_open is not None:
+            raise Unavailable("database", self._not_open)
+        async with self._database.writing() as connection:
+            yield connection
+
     async def trouble(self) -> str | None:
         """Why nothing can be decided or recorded now; `None`: all is well."""
         try:
@@ -331,7 +343,7 @@ class Store:
             return unavailable.message
         if size < self.ledger.size:
             return f"the ledger has {size} entries, and had {self.ledger.size}: it was put back"
-        return None
+        return self.ledger.halted
 
     async def authenticate(self, key: str, now: datetime) -> Credential | None:
         """Whose key it is; `None`: nobody's that counts now.
@@ -362,28 +374,21 @@ class Store:
         async with self._reading() as connection:
             return await self._read_policies(connection, policy, None)
 
-    async def known(self, policies: Iterable[str]) -> Known:
-        """What the recorded versions of *policies* name, and the lines of every policy."""
-        asked = set(policies)
+    async def known(self) -> Known:
+        """What the recorded versions of all policies name."""
         async with self._reading() as connection:
             found = await records.policy_records(connection)
-            activated = await records.policy_activations(connection, asked)
+            activated = await records.policy_activations(connection)
         by_policy = _by_policy(self._policy(record) for record in found)
-        versions = [version for of_one in by_policy.values() for version in of_one]
-        activations = [_on_record(record, _ACTIVATION) for record in activated]
+        activations: dict[str, list[OnRecord[RecordedActivation]]] = {}
+        for one in _on_record(RecordedActivation, activated):
+            activations.setdefault(one.said.policy, []).append(one)
         return Known(
-            versions={
-                policy: tuple(r.version for r in by_policy.get(policy, ())) for policy in asked
+            {policy: tuple(r.version for r in found) for policy, found in by_policy.items()},
+            {
+                policy: self._timeline(found, activations.get(policy, ()))
+                for policy, found in by_policy.items()
             },
-            timelines={
-                policy: self._timeline(
-                    by_policy.get(policy, ()),
-                    [one for one in activations if one.said.policy == policy],
-                )
-                for policy in asked
-            },
-            lines=frozenset(line for r in versions for line in r.version.lines),
-            actions=frozenset(action for r in versions for action in r.version.actions),
         )
 
     async def _read_policies(
@@ -393,14 +398,14 @@ class Store:
         stream = policy_stream(policy)
         streams = await records.stream_versions(connection, [stream])
         versions = tuple(self._policy(record) for record in found)
-        approved = await records.policy_approvals(connection, policy, known_at=known_at)
+        approvals = await records.policy_approvals(connection, policy, known_at=known_at)
         activated = await records.policy_activations(connection, [policy], known_at=known_at)
-        activations = tuple(_on_record(record, _ACTIVATION) for record in activated)
+        activations = _on_record(RecordedActivation, activated)
         return Policies(
             stream=streams[stream],
             versions=versions,
             timeline=self._timeline(versions, activations),
-            approvals=tuple(_on_record(record, _APPROVAL) for record in approved),
+            approvals=_on_record(RecordedApproval, approvals),
             activations=activations,
             authors=await records.policy_authors(connection, policy),
         )
@@ -445,7 +450,7 @@ class Store:
         """The model versions that are registered with those weights."""
         async with self._reading() as connection:
             found = await records.models_with(connection, weights)
-        return [_read(_MODEL, record.document) for record in found]
+        return [said(ModelVersion, record) for record in found]
 
     # --- models and evidence -------------------------------------------------------------------
 
@@ -455,29 +460,30 @@ class Store:
         async with self._reading() as connection:
             record = await records.model_record(connection, model)
             streams = await records.stream_versions(connection, [stream])
-        weights = None if record is None else _read(_MODEL, record.document).weights
+        weights = None if record is None else said(ModelVersion, record).weights
         return KnownModel(record, weights, streams[stream])
 
     async def known_evidence(self, id: str, kind: Kind) -> KnownEvidence | None:
         """The piece of evidence with that id, if there is one and it is of that kind."""
         async with self._reading() as connection:
-            piece = await records.evidence_of_id(connection, id)
-            if piece is None or piece.record.kind is not kind:
+            found = await records.evidence_of_id(connection, id)
+            if found is None or found.record.kind is not kind:
                 return None
-            model = await records.model_record(connection, piece.model)
+            model = await records.model_record(connection, found.model)
             assert model is not None, "evidence is recorded on what is registered only"
-            approved = await records.approvals_on(connection, piece.model)
-            lifted = await records.liftings_on(connection, piece.model)
-            stream = model_stream(piece.model)
+            approvals = await records.approvals_on(connection, found.model)
+            liftings = await records.liftings_on(connection, found.model)
+            stream = model_stream(found.model)
             streams = await records.stream_versions(connection, [stream])
         return KnownEvidence(
-            record=piece.record,
-            model=piece.model,
-            weights=_read(_MODEL, model.document).weights,
-            withdrawn=piece.withdrawn is not None,
+            record=found.record,
+            recorded_by=found.by,
+            model=found.model,
+            weights=said(ModelVersion, model).weights,
+            withdrawn=found.withdrawn is not None,
             stream=streams[stream],
-            approvals=tuple(_on_record(r, _EXCEPTION_APPROVAL) for r in approved.get(id, ())),
-            lifted=id in lifted,
+            approvals=_on_record(GivenApproval, approvals.get(id, ())),
+            lifted=id in liftings,
         )
 
     async def activated_policies(self) -> tuple[tuple[str, ...], int]:
@@ -585,26 +591,26 @@ class Store:
         record = await records.model_record(connection, model, known_at=known_at)
         if record is None:
             return None, Evidence()
-        registered = _read(_MODEL, record.document)
+        registered = said(ModelVersion, record)
         found = await records.evidence_on(
             connection, model, weights=registered.weights, known_at=known_at
         )
         pieces: dict[Kind, list[Recorded]] = {kind: [] for kind in EVIDENCE}
-        for piece in found:
-            if piece.withdrawn is None:
-                pieces[piece.record.kind].append(piece.record)
-        approved: Mapping[str, Sequence[Recorded]] = {}
+        for one in found:
+            if one.withdrawn is None:
+                pieces[one.record.kind].append(one.record)
+        approvals: Mapping[str, Sequence[Recorded]] = {}
         if pieces[Kind.EXCEPTION]:
-            approved = await records.approvals_on(connection, model, known_at=known_at)
-        lifted: Mapping[str, Sequence[Recorded]] = {}
+            approvals = await records.approvals_on(connection, model, known_at=known_at)
+        liftings: Mapping[str, Sequence[Recorded]] = {}
         if pieces[Kind.ORDER]:
-            lifted = await records.liftings_on(connection, model, known_at=known_at)
+            liftings = await records.liftings_on(connection, model, known_at=known_at)
         return registered, Evidence(
-            tuple(_evidence(r, _ASSESSMENT) for r in pieces[Kind.ASSESSMENT]),
-            tuple(_evidence(r, _SAFEGUARD) for r in pieces[Kind.SAFEGUARD]),
-            tuple(_evidence(r, _SIGN_OFF) for r in pieces[Kind.SIGN_OFF]),
-            tuple(_exception(r, approved.get(r.subject, ())) for r in pieces[Kind.EXCEPTION]),
-            tuple(_order(r, lifted.get(r.subject, ())) for r in pieces[Kind.ORDER]),
+            tuple(map(piece, pieces[Kind.ASSESSMENT])),
+            tuple(map(piece, pieces[Kind.SAFEGUARD])),
+            tuple(map(piece, pieces[Kind.SIGN_OFF])),
+            tuple(_exception(r, approvals.get(r.subject, ())) for r in pieces[Kind.EXCEPTION]),
+            tuple(_order(r, liftings.get(r.subject, ())) for r in pieces[Kind.ORDER]),
         )
 
     # --- records -------------------------------------------------------------------------------
@@ -635,6 +641,15 @@ class Store:
         """The determination that speaks for the latest instant."""
         async with self._reading() as connection:
             return await records.latest_determination(connection, model, action, policy)
+
+    async def previous_determination(
+        self, model: str, action: str, policy: str, *, at: datetime, before: int
+    ) -> Recorded | None:
+        """The one that an answer at *at* follows, in a ledger of size *before*."""
+        async with self._reading() as connection:
+            return await records.previous_determination(
+                connection, model, action, policy, at=at, before=before
+            )
 
     async def determinations(
         self,
@@ -668,16 +683,6 @@ class _ModelRead:
     evidence: Evidence
 
 
-EVIDENCE: Final = (
-    Kind.ASSESSMENT,
-    Kind.SAFEGUARD,
-    Kind.SIGN_OFF,
-    Kind.EXCEPTION,
-    Kind.ORDER,
-)
-"""The kinds of record that are evidence on a model version."""
-
-
 def in_force_from(activation: RecordedActivation) -> datetime:
     """From when it is in force: an activation on record always says so."""
     assert activation.in_force_from is not None, "it is filled in before it is recorded"
@@ -691,8 +696,8 @@ def _by_policy(versions: Iterable[RecordedPolicy]) -> dict[str, list[RecordedPol
     return found
 
 
-def _on_record(record: Recorded, adapter: TypeAdapter[T]) -> OnRecord[T]:
-    return OnRecord(record, _read(adapter, record.document))
+def _on_record(kind: type[D], found: Iterable[Recorded]) -> tuple[OnRecord[D], ...]:
+    return tuple(OnRecord(record, said(kind, record)) for record in found)
 
 
 def _streams_of(model: str, registered: ModelVersion | None) -> set[str]:
@@ -704,45 +709,19 @@ def _streams_of(model: str, registered: ModelVersion | None) -> set[str]:
 
 
 def _leans_on(evidence: Evidence) -> set[str]:
-    """The model versions that findings lean on."""
-    findings = (f for one in evidence.assessments for f in one.item.findings)
-    return {f.other_model for f in findings if f.other_model is not None}
-
-
-def _evidence(record: Recorded, adapter: TypeAdapter[T]) -> RecordedEvidence[T]:
-    return _piece(record, _read(adapter, record.document))
+    return leans_on(one.item for one in evidence.assessments)
 
 
 def _exception(
     record: Recorded, approvals: Iterable[Recorded]
 ) -> RecordedEvidence[ExceptionOnRecord]:
-    given = (_on_record(one, _EXCEPTION_APPROVAL) for one in approvals)
-    approved = tuple(
-        Approved(one.record.subject, digest(one.record.document), one.said) for one in given
-    )
-    return _piece(record, ExceptionOnRecord(_read(_EXCEPTION, record.document), approved))
+    asked = said(RequestedException, record)
+    return piece(record, ExceptionOnRecord(asked, tuple(map(approved, approvals))))
 
 
 def _order(record: Recorded, liftings: Iterable[Recorded]) -> RecordedEvidence[OrderOnRecord]:
-    lifted = None
-    for one in liftings:
-        lifting = _read(_LIFTING, one.document, names=("id", "order"))
-        lifted = Lifted(one.subject, digest(one.document), lifting)
-    return _piece(record, OrderOnRecord(_read(_ORDER, record.document), lifted))
-
-
-def _piece(record: Recorded, item: T) -> RecordedEvidence[T]:
-    return RecordedEvidence(record.subject, digest(record.document), item, record.position.index)
-
-
-def _read(adapter: TypeAdapter[T], document: bytes, names: Iterable[str] = ("id",)) -> T:
-    """What a recorded document says: our own bytes, in which decimals are text."""
-    fields = decode_json(document)
-    assert isinstance(fields, dict)
-    # They name the record, and are not part of what was said.
-    for name in names:
-        fields.pop(name, None)
-    return adapter.validate_python(fields, context=dict(TEXT))
+    lifting = next(map(lifted, liftings), None)
+    return piece(record, OrderOnRecord(said(Order, record), lifting))
 
 
 def _other_migration(revision: str | None) -> str:

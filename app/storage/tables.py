@@ -4,7 +4,7 @@ What is recorded stands in `ledger_entry`, as the exact bytes that were hashed. 
 repeat a few words of each document in columns, so that it can be found: one row an entry, under
 the entry's index. Nothing in any of them is ever updated or deleted, and triggers see to it. The
 four that are not records are `ledger_head` and `stream`, which only grow, `idempotency`, and
-`api_key`, in which a key can be revoked.
+`api_key`, in which a key can be revoked. What `WORKING` names holds work that goes on, and changes.
 
 A check's name is the sentence that a reader of the database's log sees.
 """
@@ -22,6 +22,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -55,13 +56,21 @@ ledger_head: Final = Table(
     Column("log", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("last_at", _INSTANT, nullable=False),
+    Column("frontier", LargeBinary, nullable=False),
+    Column("root", LargeBinary, nullable=False),
     CheckConstraint("one", name="there_is_one_head"),
     CheckConstraint("log <> ''", name="the_log_has_a_name"),
     CheckConstraint("size >= 0", name="a_ledger_is_empty_or_larger"),
+    CheckConstraint(
+        "octet_length(frontier) = 32 * bit_count(size::bit(64))",
+        name="the_frontier_has_a_hash_for_each_bit_of_the_size",
+    ),
+    CheckConstraint("octet_length(root) = 32", name="the_root_is_a_sha256"),
 )
 """The one row that every writer locks: the size of the ledger is the index of its next entry.
 
 `log` is the ledger's name, in each entry; set once. `last_at`: when the last entry was recorded.
+`frontier` and `root` are those of the Merkle tree over all entries.
 """
 
 ledger_entry: Final = Table(
@@ -86,6 +95,61 @@ ledger_entry: Final = Table(
         "document_sha256 = sha256(document)", name="the_digest_is_that_of_the_document"
     ),
 )
+
+ledger_tile: Final = Table(
+    "ledger_tile",
+    metadata,
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("hashes", LargeBinary, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+    CheckConstraint("level BETWEEN 0 AND 63 AND number >= 0", name="a_tile_has_a_place"),
+    CheckConstraint("octet_length(hashes) = 8192", name="a_stored_tile_is_full"),
+    CheckConstraint("octet_length(root) = 32", name="a_tiles_root_is_a_sha256"),
+)
+"""The full tiles of the Merkle tree. `root` is the node over all of a tile, which is one hash of a
+tile of the level above: where that one is not full yet, it is read from here.
+"""
+
+ledger_key: Final = Table(
+    "ledger_key",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("vkey", Text, nullable=False),
+    Column("signs", Boolean, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    UniqueConstraint("vkey", "signs"),
+    CheckConstraint("size >= 0", name="a_key_signs_from_a_size_on"),
+    CheckConstraint("number >= 0", name="the_first_statement_has_number_0"),
+)
+"""Which key signs checkpoints from which size on, or no more, in the order in which that was said:
+a key begins once, and ends once. `note` is the statement, signed by a key that signed until then.
+"""
+
+ledger_checkpoint: Final = Table(
+    "ledger_checkpoint",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+    CheckConstraint("size >= 0", name="a_checkpoint_is_of_a_size"),
+)
+"""What the log has signed. Of one size there is one, whoever signs."""
+
+ledger_cosignature: Final = Table(
+    "ledger_cosignature",
+    metadata,
+    Column(
+        "size",
+        BigInteger,
+        ForeignKey("ledger_checkpoint.size"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("vkey", Text, primary_key=True),
+    Column("line", Text, nullable=False),
+)
+"""The line that a witness has put under the checkpoint of that size."""
 
 stream: Final = Table(
     "stream",
@@ -299,8 +363,63 @@ api_key: Final = Table(
     CheckConstraint("cardinality(roles) > 0", name="a_key_has_a_role"),
 )
 
+policy_shadow: Final = Table(
+    "policy_shadow",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("policy", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("digest", Text, ForeignKey("policy_version.digest"), nullable=False),
+    Column("started_at", _INSTANT, nullable=False),
+    Column("started_by", Text, nullable=False),
+    Column("reason", Text),
+    Column("first", BigInteger, nullable=False),
+    Column("next", BigInteger, nullable=False),
+    Column("past", BigInteger, nullable=False),
+    Column("summary", Text, nullable=False),
+    Column("stopped_at", _INSTANT),
+    Column("stopped_by", Text),
+    Column("stopped_because", Text),
+    CheckConstraint("first >= 0 AND next >= first", name="a_shadow_only_goes_forward"),
+    CheckConstraint(
+        "stopped_by IS NULL OR stopped_at IS NOT NULL", name="who_stopped_it_says_when"
+    ),
+    Index(
+        "policy_shadow_running_idx",
+        "digest",
+        unique=True,
+        postgresql_where=text("stopped_at IS NULL"),
+    ),
+    Index(None, "digest", "id"),
+)
+"""A version that is decided beside the one in force: from which ledger index on, up to which it was
+looked at, how many questions there were about the past, and the summary of those that were live.
+"""
+
+shadow_difference: Final = Table(
+    "shadow_difference",
+    metadata,
+    Column("shadow", Text, ForeignKey("policy_shadow.id", ondelete="CASCADE"), primary_key=True),
+    Column(
+        "index",
+        BigInteger,
+        ForeignKey("ledger_entry.index"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("difference", Text, nullable=False),
+)
+"""What a shadow would have said otherwise than the determination, or the gate, at that index."""
+
+WORKING: Final = (policy_shadow, shadow_difference)
+"""The tables that hold no records, but work that goes on: their rows may change, and be deleted."""
+
 RECORDED: Final = (
     ledger_entry,
+    ledger_tile,
+    ledger_key,
+    ledger_checkpoint,
+    ledger_cosignature,
     policy_version,
     policy_approval,
     policy_activation,

@@ -4,18 +4,23 @@ The rule: below an uplift of 2.8 a model may be released at ASL-2; from 2.8 on i
 not in place. Each engine gets it as its own tutorial would write it (natural), and as somebody careful
 would. Four inputs: 3.1, 1.0, nothing measured (`{}`), and "not measured" as JSON writers put it (`null`).
 
-    python -m venv .venv && .venv/bin/pip install --require-hashes -r requirements.txt
     .venv/bin/python run.py --aslgate PATH-TO-ASLGATE
 
-prints the table of README.md. An engine that cannot be imported is shown as not run.
+prints the table of README.md, which tells how to install the engines. One that is not installed is
+shown as not run.
 """
 
 import argparse
 import importlib.metadata
 import json
+import re
+import socket
 import subprocess
 import tempfile
-from collections.abc import Callable
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +33,7 @@ INPUTS: dict[str, dict[str, Any]] = {
 Way = Callable[[dict[str, Any]], str]
 
 
-# --- Rego (regopy: rego-cpp) -------------------------------------------------------------------
+# --- Rego, in two engines: OPA's own as a library, and regopy (rego-cpp) ------------------------
 
 REGO_NATURAL = """
 package release
@@ -43,6 +48,17 @@ import rego.v1
 default allow := false
 allow if input.uplift < 2.8
 """
+
+
+def opa(policy: str) -> Way:
+    from opa_bindings import OpaEngine  # type: ignore[import-not-found,unused-ignore]
+
+    def ask(given: dict[str, Any]) -> str:
+        with OpaEngine() as engine:
+            engine.add_policy("release.rego", policy)
+            return "allow" if engine.eval_document("release", given)["allow"] is True else "deny"
+
+    return ask
 
 
 def rego(policy: str) -> Way:
@@ -138,6 +154,98 @@ def cel(expression: str) -> Way:
     return ask
 
 
+# --- Cerbos, a server that is started for each question --------------------------------------------
+
+CERBOS = Path(__file__).with_name("node_modules") / "@cerbos/cerbos-linux-x64/cerbos-linux-x64"
+CERBOS_NATURAL = """
+apiVersion: api.cerbos.dev/v1
+resourcePolicy:
+  resource: model
+  version: default
+  rules:
+    - {actions: [release], effect: EFFECT_ALLOW, roles: [lab]}
+    - actions: [release]
+      effect: EFFECT_DENY
+      roles: [lab]
+      condition: {match: {expr: request.resource.attr.uplift >= 2.8}}
+"""
+CERBOS_CAREFUL = """
+apiVersion: api.cerbos.dev/v1
+resourcePolicy:
+  resource: model
+  version: default
+  rules:
+    - actions: [release]
+      effect: EFFECT_ALLOW
+      roles: [lab]
+      condition: {match: {expr: request.resource.attr.uplift < 2.8}}
+"""
+
+
+def cerbos(policy: str, *settings: str) -> Way:
+    if not CERBOS.exists():
+        raise ImportError("Cerbos is not installed")
+
+    def ask(given: dict[str, Any]) -> str:
+        asked = {
+            "principal": {"id": "lab", "roles": ["lab"]},
+            "resources": [
+                {
+                    "actions": ["release"],
+                    "resource": {"kind": "model", "id": "m", "attr": given},
+                }
+            ],
+        }
+        with _cerbos_server(policy, settings) as address:
+            request = urllib.request.Request(
+                f"{address}/api/check/resources",
+                json.dumps(asked).encode(),
+                {"content-type": "application/json"},
+            )
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                (one,) = json.load(answer)["results"]
+        return "allow" if one["actions"]["release"] == "EFFECT_ALLOW" else "deny"
+
+    return ask
+
+
+@contextmanager
+def _cerbos_server(policy: str, settings: tuple[str, ...]) -> Iterator[str]:
+    """A server with that policy alone: its address, once it is ready."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+        Path(folder, "release.yaml").write_text(policy)
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        free.close()
+        given = (
+            "storage.driver=disk",
+            f"storage.disk.directory={folder}",
+            f"server.httpListenAddr={address}",
+            f"server.grpcListenAddr=unix:{folder}/grpc",
+            "telemetry.disabled=true",
+            *settings,
+        )
+        command = [str(CERBOS), "server", "--log-level=error", *(f"--set={one}" for one in given)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+            try:
+                _wait_for(f"http://{address}/_cerbos/health")
+                yield f"http://{address}"
+            finally:
+                server.terminate()
+
+
+def _wait_for(address: str) -> None:
+    """Until it answers; `TimeoutError` after a quarter of a minute."""
+    for _ in range(150):
+        try:
+            with urllib.request.urlopen(address, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.1)
+    message = f"`{address}` does not answer"
+    raise TimeoutError(message)
+
+
 # --- aslgate ---------------------------------------------------------------------------------------
 
 ASLGATE = """
@@ -215,6 +323,8 @@ def aslgate(command: str) -> Way:
 # --- the table -------------------------------------------------------------------------------------
 
 ROWS: list[tuple[str, str, Callable[[argparse.Namespace], Way]]] = [
+    ("Rego, natural: allow if not `>=`", "OPA", lambda _: opa(REGO_NATURAL)),
+    ("Rego, careful: allow if `<`", "OPA", lambda _: opa(REGO_CAREFUL)),
     ("Rego, natural: allow if not `>=`", "regopy", lambda _: rego(REGO_NATURAL)),
     ("Rego, careful: allow if `<`", "regopy", lambda _: rego(REGO_CAREFUL)),
     ("Cedar, natural: permit all, forbid `>=`", "cedarpy", lambda _: cedar(CEDAR_NATURAL)),
@@ -235,13 +345,34 @@ ROWS: list[tuple[str, str, Callable[[argparse.Namespace], Way]]] = [
         "cel-python",
         lambda _: cel("!(has(input.uplift) && input.uplift >= 2.8)"),
     ),
-    ("Cerbos", "cerbos", lambda _: _not_here()),
+    ("Cerbos, natural: allow all, deny `>=`", "Cerbos", lambda _: cerbos(CERBOS_NATURAL)),
+    (
+        "Cerbos, the same with `strictEvaluation`",
+        "Cerbos",
+        lambda _: cerbos(CERBOS_NATURAL, "engine.strictEvaluation=true"),
+    ),
+    ("Cerbos, careful: allow `<`", "Cerbos", lambda _: cerbos(CERBOS_CAREFUL)),
     ("aslgate", "aslgate", lambda given: aslgate(given.aslgate)),
 ]
 
 
-def _not_here() -> Way:
-    raise ImportError("Cerbos is a server that no Python package brings")
+def _version(engine: str) -> str:
+    """Which version of an engine that is here was asked."""
+    match engine:
+        case "aslgate":
+            return ""
+        case "OPA":
+            # The library has a version of its own and says which engine it is built with nowhere
+            # but in its build record, which Go keeps in every program.
+            from opa_bindings import _native
+
+            library = next(Path(_native.__file__).parent.glob("*.so")).read_bytes()
+            found = re.search(rb"\tgithub\.com/open-policy-agent/opa\tv([0-9.]+)\t", library)
+            return "" if found is None else found[1].decode()
+        case "Cerbos":
+            return str(json.loads(CERBOS.with_name("package.json").read_text())["version"])
+        case _:
+            return importlib.metadata.version(engine)
 
 
 def main() -> None:
@@ -250,10 +381,9 @@ def main() -> None:
     given = parser.parse_args()
     print("| engine and way of writing | version | " + " | ".join(INPUTS) + " |")
     print("| --- " * (2 + len(INPUTS)) + "|")
-    for name, package, make in ROWS:
+    for name, engine, make in ROWS:
         try:
             way = make(given)
-            version = "" if package == "aslgate" else importlib.metadata.version(package)
         except ImportError:
             print(f"| {name} | not run | " + " | ".join("–" for _ in INPUTS) + " |")
             continue
@@ -262,7 +392,7 @@ def main() -> None:
             f"**{answer}**" if unmeasured and answer.startswith("allow") else answer
             for answer, unmeasured in zip(answers, (False, False, True, True), strict=True)
         ]
-        print(f"| {name} | {package} {version} | " + " | ".join(wrong) + " |")
+        print(f"| {name} | {engine} {_version(engine)} | " + " | ".join(wrong) + " |")
 
 
 if __name__ == "__main__":

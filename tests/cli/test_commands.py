@@ -22,6 +22,7 @@ COMMANDS = [
     ("determine",),
     ("explain",),
     ("settle",),
+    ("attest",),
     ("openapi",),
     ("keys",),
     ("keys", "create"),

@@ -1,17 +1,25 @@
 """Whether one version ever allows what another denies: proved, or shown by a case that runs."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
 
+from app.assessment.evidence import Evidence
 from app.determination.cases import read_cases, run_case
 from app.determination.compare import ActionCompared, compare
+from app.determination.coverage import mutants
+from app.errors import InvalidDocument
+from app.policy.language import checked_policy
+from app.policy.timeline import PolicyInForce
 from app.policy.version import Bound, EvaluationLine, PolicyVersion
+from app.vocabulary import Outcome
 from tests.determination.test_reading import BY_LINE, Json, policy, standard, threshold
-from tests.laws.situations import law, policies
+from tests.laws.situations import Situation, law, policies, recorded, situations
 
 
 def version(label: str, **more: Any) -> PolicyVersion:
@@ -61,6 +69,32 @@ STRICTER = {
 }
 
 
+def as_compared(situation: Situation) -> Situation:
+    """Without what is not looked at: findings that lean on other models, orders that require."""
+    evidence = situation.evidence
+    leaning = (Outcome.BOUNDED_BY, Outcome.CARRIED_OVER)
+    assessments = [
+        one.item.model_copy(
+            update={"findings": tuple(f for f in one.item.findings if f.outcome not in leaning)}
+        )
+        for one in evidence.assessments
+    ]
+    kept = Evidence(
+        recorded("asm", assessments),
+        evidence.safeguards,
+        evidence.sign_offs,
+        evidence.exceptions,
+        tuple(one for one in evidence.orders if one.item.order.effect != "require"),
+    )
+    return replace(situation, evidence=kept)
+
+
+def under(version: PolicyVersion, situation: Situation) -> str:
+    """What is decided as if that version were in force."""
+    in_force = PolicyInForce(version, "", version.effective, situation.policy.until)
+    return replace(situation, policy=in_force).decide().decision
+
+
 def on(action: str, a: PolicyVersion, b: PolicyVersion) -> ActionCompared:
     """What is said of that action."""
     (found,) = (one for one in compare(a, b).actions if one.action == action)
@@ -100,6 +134,24 @@ def test_an_action_that_the_other_lacks_it_denies() -> None:
 def test_versions_of_two_policies_are_not_compared() -> None:
     with pytest.raises(ValueError, match="two policies"):
         compare(PLAIN, version("1", policy="q"))
+
+
+@given(situations().map(as_compared), st.data())
+@settings(law, max_examples=40)
+def test_what_is_never_allowed_is_not_allowed_on_other_evidence_either(
+    situation: Situation, data: st.DataObject
+) -> None:
+    """A version and one with a small change to it, asked about what neither was searched for."""
+    one = situation.version
+    changes = list(mutants(one))
+    try:
+        other = checked_policy(data.draw(st.sampled_from(changes)).document)
+    except InvalidDocument:
+        reject()
+    for a, b in ((one, other), (other, one)):
+        if situation.question.action in b.actions and under(a, situation) == "deny":
+            may_be = on(situation.question.action, a, b).verdict != "never"
+            assert may_be or under(b, situation) == "deny"
 
 
 @given(policies())

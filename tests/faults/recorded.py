@@ -1,14 +1,14 @@
 """What the ledger must hold after any fault, read from the database itself and checked here.
 
-Nothing of the service's own code is used to check it: leaf hashes, envelopes and order are worked
-out again from the bytes.
+Nothing of the service's own code is used to check it: leaf hashes, envelopes, order and the Merkle
+tree are worked out again from the bytes.
 """
 
 import asyncio
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -49,6 +49,14 @@ class Written:
 
 
 @dataclass(frozen=True)
+class TreeRead:
+    """The Merkle tree as it is kept: its root, and by level and number its full tiles."""
+
+    root: bytes
+    tiles: Mapping[tuple[int, int], bytes]
+
+
+@dataclass(frozen=True)
 class LedgerRead:
     """The whole ledger as it stands in the database."""
 
@@ -56,6 +64,7 @@ class LedgerRead:
     last_at: datetime
     entries: tuple[Entry, ...]
     written: tuple[Written, ...]
+    tree: TreeRead
 
 
 def read_ledger(address: PostgresAddress) -> LedgerRead:
@@ -65,12 +74,13 @@ def read_ledger(address: PostgresAddress) -> LedgerRead:
         connection = await asyncpg.connect(str(address), timeout=10)
         try:
             async with connection.transaction(isolation="repeatable_read"):
-                head = await connection.fetchrow("SELECT size, last_at FROM ledger_head")
+                head = await connection.fetchrow("SELECT size, last_at, root FROM ledger_head")
                 entries = await connection.fetch(
                     "SELECT index, kind, subject, actor, at, entry, leaf_hash, document "
                     "FROM ledger_entry ORDER BY index"
                 )
                 written = await connection.fetch("SELECT key_sha256, index, count FROM idempotency")
+                tiles = await connection.fetch("SELECT level, number, hashes FROM ledger_tile")
         finally:
             await connection.close()
         return LedgerRead(
@@ -78,6 +88,7 @@ def read_ledger(address: PostgresAddress) -> LedgerRead:
             head["last_at"],
             tuple(Entry(*row.values()) for row in entries),
             tuple(Written(*row.values()) for row in written),
+            TreeRead(head["root"], {(level, number): hashes for level, number, hashes in tiles}),
         )
 
     return asyncio.run(read())
@@ -88,6 +99,7 @@ def violations(ledger: LedgerRead, writes: Sequence[Write]) -> list[str]:
     return [
         *_of_order(ledger),
         *_of_bytes(ledger),
+        *_of_tree(ledger),
         *_of_acknowledged(ledger, writes),
         *_of_requests(ledger, writes),
         *_of_what_determinations_rest_on(ledger),
@@ -135,6 +147,42 @@ def _of_bytes(ledger: LedgerRead) -> list[str]:
             found.append(f"{entry.index}: the envelope is {envelope}, not {expected}")
         if entry.leaf_hash != hashlib.sha256(b"\x00" + entry.entry).digest():
             found.append(f"{entry.index}: the leaf hash is not that of the envelope")
+    return found
+
+
+def tree_over(leaves: Sequence[bytes]) -> TreeRead:
+    """The tree over these leaf hashes, by its definition (RFC 9162 §2.1.1)."""
+    tiles = {}
+    level, row = 0, list(leaves)
+    while row:
+        full = range(len(row) // 256)
+        for number in full:
+            tiles[level, number] = b"".join(row[number * 256 : number * 256 + 256])
+        row = [_root(row[number * 256 : number * 256 + 256]) for number in full]
+        level += 1
+    return TreeRead(_root(leaves), tiles)
+
+
+def _root(leaves: Sequence[bytes]) -> bytes:
+    if not leaves:
+        return hashlib.sha256().digest()
+    if len(leaves) == 1:
+        return leaves[0]
+    left = 1
+    while left * 2 < len(leaves):
+        left *= 2
+    return hashlib.sha256(b"\x01" + _root(leaves[:left]) + _root(leaves[left:])).digest()
+
+
+def _of_tree(ledger: LedgerRead) -> list[str]:
+    """The root and all full tiles are those of the entries, and no other tile is there."""
+    expected = tree_over([hashlib.sha256(b"\x00" + e.entry).digest() for e in ledger.entries])
+    found = [] if ledger.tree.root == expected.root else ["the root is not that of the entries"]
+    found += [
+        f"tile {place} is not that of the entries"
+        for place in sorted(ledger.tree.tiles.keys() | expected.tiles.keys())
+        if ledger.tree.tiles.get(place) != expected.tiles.get(place)
+    ]
     return found
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.faults.recorded import Entry, LedgerRead, Written, violations
+from tests.faults.recorded import Entry, LedgerRead, TreeRead, Written, tree_over, violations
 from tests.faults.writers import Write
 
 MODEL = "fault/m@1"
+NO_TREE = TreeRead(b"", {})
 BEGUN = datetime(2026, 1, 1, 0, 0, 0, 5, UTC)
 
 
@@ -84,7 +85,13 @@ def a_true_ledger() -> tuple[LedgerRead, list[Write]]:
     written = tuple(
         Written(hashlib.sha256(f"k{e.index}".encode()).digest(), e.index, 1) for e in entries
     )
-    return LedgerRead(len(entries), entries[-1].at, entries, written), writes
+    ledger = LedgerRead(len(entries), entries[-1].at, entries, written, NO_TREE)
+    return with_its_tree(ledger), writes
+
+
+def with_its_tree(ledger: LedgerRead) -> LedgerRead:
+    """The ledger with the tree over what its entries are."""
+    return dataclasses.replace(ledger, tree=tree_over([e.leaf_hash for e in ledger.entries]))
 
 
 Tamper = Callable[[LedgerRead, list[Write]], LedgerRead]
@@ -92,7 +99,7 @@ Tamper = Callable[[LedgerRead, list[Write]], LedgerRead]
 
 def lose_the_last(ledger: LedgerRead, _: list[Write]) -> LedgerRead:
     kept = ledger.entries[:-1]
-    return LedgerRead(len(kept), kept[-1].at, kept, ledger.written[:-1])
+    return LedgerRead(len(kept), kept[-1].at, kept, ledger.written[:-1], NO_TREE)
 
 
 def leave_a_gap(ledger: LedgerRead, _: list[Write]) -> LedgerRead:
@@ -117,7 +124,7 @@ def change_an_envelope(ledger: LedgerRead, _: list[Write]) -> LedgerRead:
 def record_twice(ledger: LedgerRead, _: list[Write]) -> LedgerRead:
     last = entry(6, "assessment", "asm_6", {"id": "asm_6", "model": MODEL, "assessor": "one"})
     written = (*ledger.written, Written(b"unknown", 6, 1))
-    return LedgerRead(7, last.at, (*ledger.entries, last), written)
+    return LedgerRead(7, last.at, (*ledger.entries, last), written, NO_TREE)
 
 
 def record_without_a_request(ledger: LedgerRead, _: list[Write]) -> LedgerRead:
@@ -182,5 +189,14 @@ def test_a_true_ledger_has_nothing_wrong() -> None:
     ],
 )
 def test_a_ledger_that_was_tampered_with_is_told_from_a_true_one(tamper: Tamper) -> None:
+    """Whoever could tamper could also make the tree anew, so that is not what tells."""
     ledger, writes = a_true_ledger()
-    assert violations(tamper(ledger, writes), writes) != []
+    assert violations(with_its_tree(tamper(ledger, writes)), writes) != []
+
+
+@pytest.mark.parametrize(
+    "tree", [TreeRead(bytes(32), {}), TreeRead(a_true_ledger()[0].tree.root, {(0, 0): bytes(8192)})]
+)
+def test_a_tree_over_something_else_is_told_from_the_true_one(tree: TreeRead) -> None:
+    ledger, writes = a_true_ledger()
+    assert violations(dataclasses.replace(ledger, tree=tree), writes) != []

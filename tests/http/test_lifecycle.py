@@ -320,12 +320,17 @@ async def test_after_concurrent_activations_every_instant_has_one_version_or_non
 
 
 async def test_an_older_version_can_be_put_in_force_again(
-    author: httpx.AsyncClient, approver: httpx.AsyncClient
+    empty: Service, author: httpx.AsyncClient, approver: httpx.AsyncClient
 ) -> None:
+    """Once somebody else has approved that it comes back, and with a reason."""
     await two_versions(author, approver)
-    for label, day in (("2.2", 1), ("2.2+other", 2), ("2.2", 3)):
+    for label, day in (("2.2", 1), ("2.2+other", 2)):
         body = {"in_force_from": soon(days=day)}
         await approver.post(f"{VERSIONS}/{label}/activation", json=body)
+    async with empty.client((await empty.new_key("policy-approver")).text) as second:
+        await second.post(f"{VERSIONS}/2.2/approvals", json={"reason": "for the third day"})
+    again = {"in_force_from": soon(days=3), "reason": "the other is for one day"}
+    await approver.post(f"{VERSIONS}/2.2/activation", json=again)
 
     said = await read(approver)
 

@@ -75,7 +75,7 @@ async def test_every_operation_but_the_open_ones_needs_a_key(standing: Service) 
                 headers = [] if given is None else [(b"Authorization", given.encode("latin-1"))]
                 answer = await client.request(method, filled(path), headers=headers)
                 if path in OPEN:
-                    assert answer.status_code == 200
+                    assert answer.status_code not in (401, 403)
                 else:
                     assert problem(answer) == (401, "unauthenticated")
                     assert answer.headers["WWW-Authenticate"] == "Bearer"

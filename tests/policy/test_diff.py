@@ -109,6 +109,9 @@ EDITS = [
          "changed", "stricter"),
     Edit("told: [rso]}", "told: [rso, ceo]}", f"{STRONG}/interim_measures/told",
          "changed", "unknown"),
+    # That it names no action means that it stands in for the standard before all of them.
+    Edit("told: [rso]}", "told: [rso], actions: [training]}", f"{STRONG}/interim_measures/actions",
+         "changed", "stricter"),
     Edit(", interim_measures: {statement: s, clause: c, approved_by: [ceo], told: [rso]}", "",
          f"{STRONG}/interim_measures", "removed", "stricter"),
     Edit("attested_by: [ceo],", "attested_by: [ceo, rso],", "/standards/unwritten/attested_by",
@@ -246,6 +249,54 @@ def test_told_backwards_the_effect_is_the_other(edit: Edit) -> None:
     told = [(one.kind, one.effect) for one in found]
     kind, effect = (OTHER_WAY.get(word, word) for word in (edit.kind, edit.effect))
     assert told == ([(kind, effect)] if edit.pointer else [])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "pointer"),
+    [
+        ("unit: share, riskier: lower, rule_out: {above: 0.9}",
+         "unit: percent, riskier: lower, rule_out: {above: 90}", "/lines/refusals/rule_out"),
+        ("riskier: lower, rule_out: {above: 0.9}",
+         "riskier: higher, rule_out: {below: 0.9}", "/lines/refusals/rule_out"),
+    ],
+    ids=["in another unit", "from the other side"],
+)  # fmt: skip
+def test_numbers_that_cannot_be_compared_are_told_without_an_effect(
+    old: str, new: str, pointer: str
+) -> None:
+    """Neither a share beside a percentage nor a bound from above beside one from below."""
+    effects = {one.pointer: one.effect for one in diff(SAMPLE, written(old, new)).changes}
+
+    assert len(effects) == 2
+    assert effects[pointer] == "unknown"
+
+
+def held_off(in_scope: str, out_of_scope: str) -> PolicyVersion:
+    """The sample, of which a standard says whom it must hold off and whom it need not."""
+    attackers = f"attackers: {{in_scope: [{in_scope}], out_of_scope: [{out_of_scope}]}}"
+    return written("title: Strong, clause: c,", f"title: Strong, clause: c, {attackers},")
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "effect"),
+    [
+        (("thieves", "states"), ("thieves, insiders", "states"), "stricter"),
+        (("thieves, insiders", "states"), ("thieves", "states"), "looser"),
+        (("thieves", "states, insiders"), ("thieves", "states"), "stricter"),
+        (("thieves", "states"), ("thieves", "states, insiders"), "looser"),
+        (("thieves", "states"), ("insiders", "states"), "unknown"),
+        (("thieves", "states"), ("thieves, insiders", "states, spies"), "unknown"),
+        (("thieves", "states"), ("thieves", ""), "unknown"),
+    ],
+)
+def test_more_attackers_to_hold_off_is_stricter(
+    older: tuple[str, str], newer: tuple[str, str], effect: str
+) -> None:
+    found = diff(held_off(*older), held_off(*newer)).changes
+
+    assert found
+    assert {one.effect for one in found} == {effect}
+    assert {one.subject for one in found} == {"attackers"}
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.stem)
@@ -394,6 +445,44 @@ def test_a_new_threshold_under_a_dropped_name_is_another() -> None:
     for found in (forwards, backwards):
         assert told_of(found.changes, "removed") == [("BIO-2", "looser")]
         assert told_of(found.changes, "added") == [("BIO-2", "stricter")]
+
+
+def reworded_as(statement: str) -> PolicyVersion:
+    """A later version that says of a threshold that it was reworded."""
+
+    def edit(document: dict[str, Any]) -> None:
+        lineage = [{"version": "2", "threshold": "BIO-2", "change": "reworded"}]
+        document["thresholds"]["BIO-2"] |= {"lineage": lineage, "statement": statement}
+
+    return later(edit)
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("s", "the later version says that it is reworded, and the statement is the same"),
+        ("t", "the statement is worded otherwise"),
+    ],
+)
+def test_a_rewording_is_told_once_also_where_the_words_are_the_same(
+    statement: str, said: str
+) -> None:
+    changes = diff(SAMPLE, reworded_as(statement)).changes
+    told = [one.message for one in changes if one.name == "BIO-2"]
+
+    assert told == [f"threshold `BIO-2`: {said}"]
+
+
+def test_a_lineage_of_what_the_other_version_does_not_have_is_not_followed() -> None:
+    """Two texts under one label may differ; the threshold is compared with its own name."""
+
+    def edit(document: dict[str, Any]) -> None:
+        lineage = [{"version": "2", "threshold": "BIO-0", "change": "renamed"}]
+        document["thresholds"]["BIO-2"]["lineage"] = lineage
+
+    changes = diff(SAMPLE, later(edit)).changes
+
+    assert {one.subject for one in changes} == {"version"}
 
 
 # --- soundness ---------------------------------------------------------------------------------

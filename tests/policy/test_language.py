@@ -2,13 +2,21 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
 from hypothesis import given, settings
 
-from app.policy.language import canonical_policy, policy_digest, read_policy, recorded_policy
+from app.errors import DocumentTooLarge
+from app.policy.language import (
+    MAX_BYTES,
+    canonical_policy,
+    policy_digest,
+    policy_schema,
+    read_policy,
+    recorded_policy,
+)
 from app.policy.version import PolicyVersion
 from tests.laws.situations import policies
 
@@ -123,3 +131,25 @@ def test_the_label_2_10_stays_2_10() -> None:
     text = (HERE / "valid.yaml").read_text().replace('version: "2"\ntitle', "version: 2.10\ntitle")
 
     assert read_policy(text.encode(), "yaml").version == "2.10"
+
+
+@pytest.mark.parametrize("media", ["yaml", "json"])
+def test_a_text_may_have_just_so_many_bytes(media: Literal["yaml", "json"]) -> None:
+    """The limit is looked at before anything is decoded, and what stands on it is read."""
+    text = json.dumps(as_json(yaml.safe_load((HERE / "valid.yaml").read_text()))).encode()
+    filled = (HERE / "valid.yaml").read_bytes() if media == "yaml" else text
+    filled = filled.ljust(MAX_BYTES, b"\n")
+
+    assert read_policy(filled, media).version == "2"
+    with pytest.raises(DocumentTooLarge):
+        read_policy(filled + b"\n", media)
+
+
+def test_the_schema_for_editors_names_fields_as_an_author_writes_them() -> None:
+    schema = policy_schema()
+
+    assert {"schema", "policy", "thresholds", "not_ruled_out"} <= {
+        *schema["properties"],
+        *schema["$defs"]["Threshold"]["properties"],
+    }
+    assert "schema_" not in schema["properties"]

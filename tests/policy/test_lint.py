@@ -468,6 +468,26 @@ def test_thresholds_may_rule_each_other_out_sixteen_times_in_a_row() -> None:
     ]
 
 
+def standing_in(length: int) -> str:
+    """The valid document with so many more standards, each of which stands for the one before."""
+    more = "".join(
+        f"  s-{i}: {{title: S, clause: c, criteria: {{a: {{statement: s, clause: c}}}}"
+        + (f", subsumes: [s-{i - 1}]}}\n" if i else "}\n")
+        for i in range(length)
+    )
+    return VALID.replace("baseline: {clause", f"{more}baseline: {{clause", 1)
+
+
+def test_standards_may_stand_for_one_another_sixteen_times_in_a_row() -> None:
+    assert len(read_policy(standing_in(17).encode(), "yaml").standards) == 20
+    with pytest.raises(InvalidDocument) as refused:
+        read_policy(standing_in(18).encode(), "yaml")
+
+    assert [(f.pointer, f.code) for f in refused.value.faults] == [
+        ("/standards/s-17/subsumes", "too-deep")
+    ]
+
+
 def test_a_condition_may_have_only_so_many_parts() -> None:
     leaves = ", ".join(["{finding: reached}"] * 256)
     text = VALID.replace(REACHED_1, f"reached: {{any: [{leaves}]}}")

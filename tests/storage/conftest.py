@@ -8,8 +8,13 @@ from typing import Any
 
 import asyncpg
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 
-from app.storage.database import OWNER, SERVICE, migrate, prepare_roles
+from app.storage.database import OWNER, SERVICE, migrate, migrations_folder, prepare_roles
 from app.storage.embedded import EmbeddedPostgres, PostgresAddress
 
 TEMPLATE = "aslgate_template"
@@ -66,3 +71,28 @@ def _database(server: EmbeddedPostgres, template: str) -> Iterator[Fresh]:
     run(server, f"CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER} STRATEGY file_copy")
     yield Fresh(server.dsn(name), server.dsn(name, OWNER), server.dsn(name, SERVICE))
     run(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def upgrade_to(owner: PostgresAddress, revision: str) -> None:
+    """Migrate up to that revision, as a program of then would have."""
+
+    def upgrade(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(migrations_folder()))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+    async def run() -> None:
+        async def connect() -> Any:
+            return await asyncpg.connect(str(owner))
+
+        engine = create_async_engine(
+            "postgresql+asyncpg://", async_creator=connect, poolclass=NullPool
+        )
+        async with engine.connect() as connection:
+            await connection.run_sync(upgrade)
+            await connection.commit()
+        await engine.dispose()
+
+    asyncio.run(run())

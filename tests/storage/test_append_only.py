@@ -9,6 +9,7 @@ from app.storage import tables
 
 RECORDED = [table.name for table in tables.RECORDED]
 NEVER_REMOVED = [*RECORDED, "ledger_head", "stream", "api_key"]
+GROWN = "root = sha256('d'), frontier = sha256('d')"
 REFUSED = (asyncpg.RestrictViolationError, asyncpg.InsufficientPrivilegeError)
 
 
@@ -25,7 +26,10 @@ async def run(address: Any, *statements: str) -> None:
 async def filled(fresh: Any) -> Any:
     await run(
         fresh.owner,
-        "INSERT INTO ledger_head VALUES (true, 'a log', 3, '2026-01-01Z')",
+        """INSERT INTO ledger_head
+            VALUES (true, 'a log', 3, '2026-01-01Z', sha256('a') || sha256('b'), sha256('c'))""",
+        """INSERT INTO ledger_tile
+            VALUES (0, 0, decode(repeat('00', 8192), 'hex'), sha256('a tile'))""",
         "INSERT INTO stream VALUES ('model:m@1', 3)",
         r"""INSERT INTO ledger_entry VALUES (2, 'model', 'm@1', 'key_a', '2026-01-01Z', 'entry',
             sha256('\x00'::bytea || 'entry'), 'document', sha256('document'))""",
@@ -66,11 +70,13 @@ async def test_the_triggers_also_stop_who_plays_a_replica(filled: Any) -> None:
 @pytest.mark.parametrize("role", ["service", "owner"])
 async def test_what_advances_never_goes_back(filled: Any, role: str) -> None:
     for change in (
-        "UPDATE ledger_head SET size = 2",
-        "UPDATE ledger_head SET size = 3",
-        "UPDATE ledger_head SET size = 4, last_at = '2025-12-31Z'",
-        "UPDATE ledger_head SET size = 4, log = 'another log'",
-        "INSERT INTO ledger_head VALUES (false, 'a second log', 0, now())",
+        f"UPDATE ledger_head SET size = 2, {GROWN}",
+        f"UPDATE ledger_head SET size = 3, {GROWN} || sha256('d')",
+        f"UPDATE ledger_head SET size = 4, {GROWN}, last_at = '2025-12-31Z'",
+        f"UPDATE ledger_head SET size = 4, {GROWN}, log = 'another log'",
+        f"UPDATE ledger_head SET size = 5, {GROWN}",
+        "UPDATE ledger_head SET size = 4, frontier = sha256('d')",
+        "INSERT INTO ledger_head VALUES (false, 'a second log', 0, now(), '', sha256(''))",
         "UPDATE stream SET version = 2",
         "UPDATE stream SET version = 4, name = 'model:n@1'",
         "UPDATE api_key SET roles = '{admin,author}'",
@@ -83,7 +89,7 @@ async def test_what_advances_never_goes_back(filled: Any, role: str) -> None:
 async def test_what_may_advance_does(filled: Any) -> None:
     await run(
         filled.service,
-        "UPDATE ledger_head SET size = 4, last_at = '2026-01-02Z'",
+        f"UPDATE ledger_head SET size = 4, {GROWN}, last_at = '2026-01-02Z'",
         "UPDATE stream SET version = 4",
         "UPDATE api_key SET revoked_at = '2026-01-02Z'",
     )

@@ -17,7 +17,8 @@ import pytest
 
 from app.canonical import canonical_json, sha256_hex
 from app.errors import AlreadyRecorded, IdempotencyKeyReused, InvalidDocument, Unavailable
-from app.ledger.entry import Kind, leaf_hash
+from app.ledger.entry import Kind
+from app.ledger.merkle import leaf_hash
 from app.storage import records
 from app.storage.database import Database
 from app.storage.ledger import (
@@ -96,9 +97,12 @@ async def append(
 
 @asynccontextmanager
 async def writing(fresh: Any, **options: Any) -> AsyncIterator[Ledger]:
-    ledger = Ledger(Database(fresh.service, throwaway=True), **options)
+    database = Database(fresh.service, throwaway=True)
+    ledger = Ledger(database, **options)
     await ledger.initialise(LOG)
     await ledger.start()
+    # It has read what it had to; from here on the writer's connection is the only one.
+    await database.close()
     try:
         yield ledger
     finally:
@@ -700,7 +704,9 @@ async def test_a_commit_that_waits_too_long_is_unknown_at_the_deadline(fresh: An
 async def test_nothing_is_recorded_while_the_clock_is_behind(ledger: Ledger, fresh: Any) -> None:
     """Time never goes back in the ledger, and it does not stand still for hours either."""
     await as_superuser(
-        fresh, "UPDATE ledger_head SET size = 1, last_at = clock_timestamp() + interval '1 h'"
+        fresh,
+        "UPDATE ledger_head SET size = 1, last_at = clock_timestamp() + interval '1 h', "
+        "root = sha256('a'), frontier = sha256('a')",
     )
     with pytest.raises(Unavailable, match="clock"):
         await append(ledger, evidence())
@@ -747,18 +753,28 @@ async def test_closing_records_what_waits_and_refuses_what_comes(fresh: Any) -> 
     assert len(await everything(fresh)) == 300
 
 
+@asynccontextmanager
+async def another_on(fresh: Any) -> AsyncIterator[Ledger]:
+    """A ledger on the same database that was not started yet."""
+    database = Database(fresh.service, throwaway=True)
+    other = Ledger(database)
+    try:
+        yield other
+    finally:
+        await other.close()
+        await database.close()
+
+
 async def test_a_log_never_changes_its_name(ledger: Ledger, fresh: Any) -> None:
-    other = Ledger(Database(fresh.service, throwaway=True))
-    with pytest.raises(LedgerFault, match="never changes its name"):
-        await other.initialise("another.example.com/aslgate")
-    await other.close()
+    async with another_on(fresh) as other:
+        with pytest.raises(LedgerFault, match="never changes its name"):
+            await other.initialise("another.example.com/aslgate")
 
 
 async def test_a_ledger_without_a_name_does_not_start(fresh: Any) -> None:
-    other = Ledger(Database(fresh.service, throwaway=True))
-    with pytest.raises(LedgerFault, match="no name yet"):
-        await other.start()
-    await other.close()
+    async with another_on(fresh) as other:
+        with pytest.raises(LedgerFault, match="no name yet"):
+            await other.start()
 
 
 @pytest.mark.parametrize(
@@ -766,7 +782,12 @@ async def test_a_ledger_without_a_name_does_not_start(fresh: Any) -> None:
     [
         "UPDATE ledger_head SET size = size + 1",
         "UPDATE ledger_head SET size = size - 1",
+        "UPDATE ledger_head SET size = size + 1, frontier = frontier || frontier",
         "UPDATE ledger_head SET last_at = last_at + interval '1 s'",
+        "UPDATE ledger_head SET root = sha256('another')",
+        "UPDATE ledger_head SET root = sha256('another'), frontier = sha256('another')",
+        r"""UPDATE ledger_entry SET entry = 'another',
+            leaf_hash = sha256('\x00'::bytea || 'another') WHERE index = 0""",
     ],
 )
 async def test_a_ledger_whose_head_and_entries_disagree_does_not_start(
@@ -774,11 +795,16 @@ async def test_a_ledger_whose_head_and_entries_disagree_does_not_start(
 ) -> None:
     async with writing(fresh) as ledger:
         await append(ledger, evidence(), evidence())
-    await as_superuser(fresh, "ALTER TABLE ledger_head DISABLE TRIGGER only_advances", damage)
-    other = Ledger(Database(fresh.service, throwaway=True))
-    with pytest.raises(LedgerFault):
-        await other.start()
-    await other.close()
+    await as_superuser(
+        fresh,
+        "ALTER TABLE ledger_head DISABLE TRIGGER only_advances",
+        "ALTER TABLE ledger_head DROP CONSTRAINT the_frontier_has_a_hash_for_each_bit_of_the_size",
+        "ALTER TABLE ledger_entry DISABLE TRIGGER never_changed",
+        damage,
+    )
+    async with another_on(fresh) as other:
+        with pytest.raises(LedgerFault):
+            await other.start()
 
 
 async def test_a_ledger_whose_database_is_not_there_does_not_start() -> None:

@@ -1,0 +1,292 @@
+"""What is wrong with the ledger, if anything: its entries one after the other, and their tree.
+
+Whoever reads an entry back has its bytes, the bytes of its document, both hashes, and the columns by
+which it is found. Of these only the leaf hash is in the tree. So everything else is held against it:
+the entry must be what would be written of that document, those columns and that place. `Walk` does
+so for entry after entry, builds the tree over them anew, and says where it differs from the tree
+that was kept.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from app.canonical import digest, sha256_hex
+from app.ledger.checkpoint import Checkpoint
+from app.ledger.entry import Kind, payload_type
+from app.ledger.merkle import HASH_BYTES, Frontier, Node, leaf_hash, nodes_of
+from app.ledger.tiles import HEIGHT, Tile
+from app.vocabulary import write_instant
+
+MOST_FINDINGS: Final = 1000
+"""How many findings are kept; there may be one for every entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong, and the index of the entry that it is about.
+
+    `index` is `None` for what is wrong with the ledger as a whole.
+    """
+
+    index: int | None
+    what: str
+
+
+@dataclass(slots=True)
+class StoredEntry:
+    """A row of the ledger, as it was read back."""
+
+    index: int
+    kind: str
+    subject: str
+    actor: str
+    at: datetime
+    entry: bytes
+    leaf_hash: bytes
+    document: bytes
+    document_sha256: bytes
+
+
+@dataclass
+class Walk:
+    """A walk through the ledger of that name, from its first entry on.
+
+    `index` is the place of the entry that comes next; `findings` holds what was wrong up to there,
+    `bad` the indexes with a finding. The walk goes on where the ledger has grown.
+    """
+
+    log: str
+    index: int = 0
+    bad: set[int] = field(default_factory=set)
+    findings: list[Finding] = field(default_factory=list)
+    frontier: Frontier = field(default_factory=Frontier)
+    """The tree over the entries so far, as they now are."""
+    last_at: datetime | None = None
+    agreed: int = 0
+    """The size of the last checkpoint that the tree agreed with."""
+    disagreed: int | None = None
+    """The size of the first that it did not agree with."""
+    _is_broken: bool = False
+    _at: str = ""
+    _nodes: dict[Node, bytes] = field(default_factory=dict)
+    """The hashes of tiles that are not full yet, or were not compared yet."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each entry up to here stands in its place, so that there is a tree over them."""
+        return not self._is_broken
+
+    def found(self, index: int | None, *what: str) -> None:
+        """Note what is wrong with the entry at *index*."""
+        if index is not None:
+            self.bad.add(index)
+        if len(self.findings) < MOST_FINDINGS:
+            self.findings += [Finding(index, one) for one in what]
+
+    def take(
+        self, entries: Iterable[StoredEntry], signed: Mapping[int, Checkpoint]
+    ) -> tuple[Tile, ...]:
+        """Look at the next entries, in the order of their indexes, and hold the tree against the
+        checkpoints of those sizes. Gives the tiles that they fill; none from the first gap on, for
+        there the tree ends.
+        """
+        leaves: list[bytes] = []
+        filled: list[Tile] = []
+        for one in entries:
+            if one.index != self.index:
+                filled += self._grown(leaves, signed)
+                self._gap(one.index)
+            leaf = leaf_hash(one.entry)
+            if not self._is_sound(one, leaf):
+                self.found(one.index, *_faults(self.log, one, self.last_at))
+            leaves.append(leaf)
+            self.last_at = one.at
+            self.index += 1
+        filled += self._grown(leaves, signed)
+        return tuple(filled)
+
+    def _grown(self, leaves: Sequence[bytes], signed: Mapping[int, Checkpoint]) -> Iterator[Tile]:
+        """Extend the tree up to here, and give the tiles that this fills, a level's before those of
+        the next.
+        """
+        if self._is_broken:
+            return
+        begin = self.frontier.size
+        sizes = sorted(size for size in signed if begin < size < self.index)
+        for size in (*sizes, self.index):
+            some = leaves[self.frontier.size - begin : size - begin]
+            self.frontier, completed = self.frontier.extended(some)
+            for node, hashed in completed.items():
+                if node.level % HEIGHT == 0:
+                    self._nodes[node] = hashed
+                    if node.level:
+                        yield Tile(node.level // HEIGHT - 1, node.number)
+            if size in signed:
+                self.compare_checkpoint(signed[size])
+
+    def _gap(self, next_index: int) -> None:
+        self._is_broken = True
+        many = next_index - self.index
+        missing = "it is missing" if many == 1 else f"{many} entries are missing"
+        self.found(self.index, f"{missing}: the next one is {next_index}")
+        self.index = next_index
+
+    def missing(self, size: int) -> None:
+        """There are no more entries, and the head says that there are *size*."""
+        if self.index < size:
+            self._is_broken = True
+            what = f"the head counts {size} entries, and from {self.index} on there are none"
+            self.found(self.index, what)
+
+    def _is_sound(self, one: StoredEntry, leaf: bytes) -> bool:
+        """The same as no faults, in the least time."""
+        hashed = hashlib.sha256(one.document)
+        try:
+            said = orjson.loads(one.entry)
+        except ValueError:
+            return False
+        if one.at != self.last_at:
+            if self.last_at is not None and one.at < self.last_at:
+                return False
+            self._at = write_instant(one.at)
+        return (
+            leaf == one.leaf_hash
+            and hashed.digest() == one.document_sha256
+            and said == _envelope(self.log, one, hashed.hexdigest(), self._at)
+            and orjson.dumps(said, option=orjson.OPT_SORT_KEYS) == one.entry
+            and (one.kind != _VERSION or one.subject == f"sha256:{hashed.hexdigest()}")
+        )
+
+    def compare_tiles(
+        self, filled: Iterable[Tile], stored: Mapping[Tile, tuple[bytes, bytes]]
+    ) -> None:
+        """Hold the stored hashes and roots of the tiles that were filled against the tree over the
+        entries as they now are.
+        """
+        for tile in filled:
+            now = [self._nodes.pop(node) for node in tile.nodes]
+            first, last = _leaves(tile.root)
+            hashes, root = stored.get(tile, (b"", b""))
+            if not hashes:
+                self.found(first, f"tile {tile.path}, of entries {first} to {last}, is missing")
+                continue
+            for i, node in enumerate(tile.nodes):
+                if hashes[i * HASH_BYTES : (i + 1) * HASH_BYTES] != now[i]:
+                    self._changed(node, f"tile {tile.path} has another hash for")
+            # The root is one of the hashes of a tile above, which will ask for it.
+            if root != self._nodes[tile.root]:
+                self._changed(tile.root, f"tile {tile.path} has another root for")
+
+    def _changed(self, node: Node, what: str) -> None:
+        """The tree that was kept has another hash for *node*; said where that is news."""
+        first, last = node.number << node.level, ((node.number + 1) << node.level) - 1
+        if any(first <= index <= last for index in self.bad):
+            return
+        if first == last:
+            self.found(first, f"{what} it: it was changed after it was recorded, or the tree was")
+        else:
+            span = f"{first} to {last}: one of them was changed after it was recorded"
+            self.found(first, f"{what} entries {span}, or the tree was")
+
+    def compare_checkpoint(self, signed: Checkpoint) -> None:
+        """Hold a checkpoint of the present size against the tree; of an empty one, of a larger one
+        than there are entries, and after a gap, there is nothing to hold it against.
+        """
+        if self._is_broken or signed.size != self.frontier.size:
+            return
+        if signed.root == self.frontier.root:
+            self.agreed = signed.size
+        elif self.disagreed is None:
+            self.disagreed = signed.size
+            first, last = self.agreed, signed.size - 1
+            known = any(first <= index <= last for index in self.bad)
+            self.found(
+                None if known else first,
+                f"the checkpoint of size {signed.size} was signed over other entries: one of "
+                f"{first} to {last} is not what it was",
+            )
+
+    def compare_head(self, frontier: Frontier, root: bytes) -> None:
+        """Hold the head's frontier and root, at the size of the walk, against the tree."""
+        if self._is_broken or frontier.size != self.index:
+            return
+        nodes = nodes_of(range(frontier.size))
+        for node, was, now in zip(nodes, frontier.hashes, self.frontier.hashes, strict=True):
+            if was != now:
+                self._changed(node, "the head's frontier has another hash for")
+        if root != frontier.root:
+            self.found(None, "the head's root is not that of its own frontier")
+
+
+_VERSION: Final = Kind.POLICY_VERSION.value
+
+
+def _leaves(node: Node) -> tuple[int, int]:
+    """The first and the last entry below a node."""
+    return node.number << node.level, ((node.number + 1) << node.level) - 1
+
+
+def _faults(log: str, one: StoredEntry, last_at: datetime | None) -> Iterator[str]:
+    """All that is wrong with a row, for people."""
+    if leaf_hash(one.entry) != one.leaf_hash:
+        yield "the leaf hash is not that of the entry"
+    if hashlib.sha256(one.document).digest() != one.document_sha256:
+        yield "the recorded digest is not that of the document"
+    if last_at is not None and one.at < last_at:
+        was = write_instant(last_at)
+        yield f"recorded at {write_instant(one.at)}, and the one before it at {was}: backdated"
+    if one.kind == _VERSION and one.subject != digest(one.document):
+        yield f"the policy version is called `{one.subject}`, and its text is {digest(one.document)}"
+    try:
+        said = orjson.loads(one.entry)
+        yield from _otherwise(log, one, said)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        yield "the entry is no envelope of ours"
+
+
+def _otherwise(log: str, one: StoredEntry, said: Mapping[str, Any]) -> Iterator[str]:
+    """What the envelope says otherwise than the row."""
+    sha256 = sha256_hex(one.document)
+    if said["payload"]["sha256"] != sha256:
+        yield f"the document is not the one that was hashed, `{said['payload']['sha256']}`"
+        return
+    should = _envelope(log, one, sha256, write_instant(one.at))
+    differ = [name for name, value in should.items() if said.get(name) != value]
+    for name in differ:
+        row, hashed = should[name], said.get(name)
+        yield f"the row has the {name} `{row}`, and the entry that was hashed `{hashed}`"
+    if one.kind not in _PAYLOAD_TYPES:
+        yield f"there is no kind `{one.kind}`"
+    if not differ:
+        yield "the entry says the same in other bytes, or more than it should"
+
+
+def _envelope(log: str, one: StoredEntry, sha256: str, at: str) -> dict[str, object]:
+    """What the entry of that row should say; `app.ledger.entry` writes it."""
+    return {
+        "actor": one.actor,
+        "at": at,
+        "index": one.index,
+        "kind": one.kind,
+        "log": log,
+        "payload": {
+            "sha256": sha256,
+            "size": len(one.document),
+            "type": _PAYLOAD_TYPES.get(one.kind),
+        },
+        "subject": one.subject,
+        "v": 1,
+    }
+
+
+_PAYLOAD_TYPES: Final = {kind.value: payload_type(kind) for kind in Kind}
+
+
+def first_of(findings: Sequence[Finding]) -> Finding | None:
+    """The finding with the smallest index; what is wrong as a whole comes last."""
+    return min(findings, key=lambda one: (one.index is None, one.index or 0), default=None)

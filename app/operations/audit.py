@@ -1,0 +1,263 @@
+"""Audit: read the whole ledger, and see that it is what was recorded and that its answers hold.
+
+It has a way into the database of its own, on which nothing can be written, and asks the running
+service nothing. What it cannot see by itself it is given: a checkpoint that somebody kept elsewhere
+shows what was removed from the end, or written anew as a whole.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from app.ledger.checkpoint import Checkpoint, verified_checkpoint, vouched_for
+from app.ledger.entry import Kind, Position
+from app.ledger.note import InvalidNote, Note, UnverifiedNote, VerifierKey, read_note
+from app.ledger.verification import Finding, StoredEntry, Walk, first_of
+from app.operations.replay import Replayer, said_otherwise
+from app.storage import checkpoints, whole_ledger
+from app.storage.checkpoints import KeyOnRecord
+from app.storage.database import Database
+from app.storage.ledger import Recorded
+
+REPLAY_SECONDS: Final = 120.0
+"""How long the answers of one page may take to be recomputed in one snapshot."""
+
+MOST_FAULTS: Final = 10
+"""How many checkpoints on record that are none are named."""
+
+Progress = Callable[[int, int], None]
+"""Is told how many entries were looked at, and how many there are."""
+
+
+def _silence(_done: int, _of: int) -> None:
+    """For whoever need not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """What an auditor was told by others than the database: its log's keys, and checkpoints."""
+
+    keys: tuple[VerifierKey, ...] = ()
+    checkpoints: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a sweep stands.
+
+    `verified` of `size` entries were looked at and are sound; `unverified` is the index of the first
+    of which that cannot be said, `since` when that one was recorded. `root` is the tree's over the
+    entries as they are; `agreed` the size of the last checkpoint that it agrees with, `outside` that
+    of the last one which was kept elsewhere.
+    """
+
+    log: str | None
+    size: int
+    verified: int
+    replayed: int
+    findings: tuple[Finding, ...]
+    unverified: int | None
+    since: datetime | None
+    root: bytes | None
+    agreed: int
+    outside: int
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    @property
+    def first(self) -> Finding | None:
+        """The first finding by index."""
+        return first_of(self.findings)
+
+
+@dataclass
+class Sweep:
+    """One walk through the whole ledger, which goes on where the ledger has grown.
+
+    `replays`: every determination and gate is recomputed too.
+    """
+
+    database: Database
+    replays: bool = False
+    trusted: Trusted = field(default_factory=Trusted)
+    replayed: int = 0
+    _walk: Walk | None = None
+    _size: int = 0
+    _outside: int = 0
+    _replayer: Replayer | None = None
+
+    async def go_on(self, progress: Progress = _silence) -> Report:
+        """Look at everything that was recorded since, up to the present end. Raises `Unavailable`."""
+        connection = await self.database.connect()
+        try:
+            head = await whole_ledger.stored_head(connection)
+            if head is None:
+                return self._report(None)
+            if self._walk is None:
+                self._walk = Walk(head.log)
+            await self._look(connection, self._walk, head, progress)
+            unverified = self._unverified()
+            since = (
+                None
+                if unverified is None
+                else await whole_ledger.recorded_at(connection, unverified)
+            )
+            return self._report(since)
+        finally:
+            await connection.close()
+
+    async def _look(
+        self, connection: Any, walk: Walk, head: whole_ledger.StoredHead, progress: Progress
+    ) -> None:
+        """1. See that the ledger has not become smaller, and that nothing reaches beyond its end.
+        2. Read what was signed of it, here and elsewhere.
+        3. Page after page: the entries, the tree over them, the rows by which they are found, and
+           what was answered.
+        4. See that the head tells the same tree.
+        """
+        if head.size < self._size or head.log != walk.log:
+            was = f"`{walk.log}` had {self._size} entries"
+            walk.found(head.size, f"{was}, and now `{head.log}` has {head.size}")  # (1)
+            return
+        self._size = head.size
+        for one in head.beyond():
+            walk.found(one.index, one.what)
+        signed = await self._signed(connection, walk, head)  # (2)
+        while walk.index < head.size:  # (3)
+            first = walk.index
+            page = await whole_ledger.entries_from(connection, first, head.size)
+            if not page:
+                walk.missing(head.size)
+                return
+            filled = await asyncio.to_thread(walk.take, page, signed)
+            walk.compare_tiles(filled, await whole_ledger.tiles(connection, filled))
+            for one in await whole_ledger.misfiled(connection, first, walk.index):
+                walk.found(one.index, one.what)
+            if self.replays:
+                await self._replay(walk, page)
+            progress(walk.index, head.size)
+        frontier = head.read_frontier()  # (4)
+        if frontier is None:
+            walk.found(None, "the head's frontier is none of a tree of its size")
+        else:
+            walk.compare_head(frontier, head.root)
+
+    async def _signed(
+        self, connection: Any, walk: Walk, head: whole_ledger.StoredHead
+    ) -> dict[int, Checkpoint]:
+        """The checkpoints to hold the tree against, by size: those that are new to this sweep."""
+        notes = await whole_ledger.checkpoint_notes(connection, above=walk.frontier.size)
+        async with self.database.reading() as reading:
+            statements = await checkpoints.key_statements(reading)
+        keys = _keys(self.trusted.keys, statements)
+        read, faults = await asyncio.to_thread(_read, notes, keys, head.log)
+        for what in faults[:MOST_FAULTS]:
+            walk.found(None, what)
+        if len(faults) > MOST_FAULTS:
+            walk.found(None, f"{len(faults) - MOST_FAULTS} more checkpoints on record are none")
+        for note in self.trusted.checkpoints:
+            checkpoint, why = _checkpoint(str(note), keys, head.log)
+            if checkpoint is None:
+                walk.found(None, f"the checkpoint that was kept elsewhere says nothing: {why}")
+            elif checkpoint.size > head.size:
+                gone = f"the ledger had {checkpoint.size} entries when it was signed"
+                walk.found(head.size, f"{gone}, and now has {head.size}: the rest was removed")
+            elif read.get(checkpoint.size, checkpoint).root != checkpoint.root:
+                walk.found(
+                    None, f"two checkpoints of size {checkpoint.size} differ: the log forked"
+                )
+            else:
+                read[checkpoint.size] = checkpoint
+                self._outside = max(self._outside, checkpoint.size)
+        return read
+
+    async def _replay(self, walk: Walk, page: Iterable[StoredEntry]) -> None:
+        if self._replayer is None:
+            self._replayer = Replayer(lambda: self.database.reading(seconds=REPLAY_SECONDS))
+        asked = {one.index: one for one in page if one.kind in _ANSWERS}
+        answers = map(_recorded, asked.values())
+        async for replay in self._replayer.replay_each(answers, size=self._size):
+            self.replayed += 1
+            one = asked[replay.index]
+            if not replay.same:
+                walk.found(one.index, said_otherwise(replay))
+            elif (named := _actor(one)) != one.actor:
+                walk.found(one.index, f"it names the actor `{named}`, and `{one.actor}` asked")
+
+    def _unverified(self) -> int | None:
+        walk = self._walk
+        assert walk is not None, "it has begun"
+        first = min(walk.bad, default=walk.index)
+        return first if first < self._size else None
+
+    def _report(self, since: datetime | None) -> Report:
+        walk = self._walk
+        if walk is None:
+            return Report(None, 0, 0, 0, (), None, None, None, 0, 0)
+        # From a gap on there is no tree, and nothing shows that the rest stands where it stood.
+        seen = walk.index if walk.is_whole else min(walk.bad)
+        return Report(
+            log=walk.log,
+            size=self._size,
+            verified=seen - sum(index < seen for index in walk.bad),
+            replayed=self.replayed,
+            findings=tuple(walk.findings),
+            unverified=self._unverified(),
+            since=since,
+            root=walk.frontier.root if walk.is_whole else None,
+            agreed=walk.agreed,
+            outside=self._outside if self._outside <= walk.agreed else 0,
+        )
+
+
+_ANSWERS: Final = (Kind.DETERMINATION.value, Kind.GATE.value)
+
+
+def _recorded(one: StoredEntry) -> Recorded:
+    position = Position(one.index, one.leaf_hash.hex(), one.at)
+    return Recorded(Kind(one.kind), one.subject, one.document, position)
+
+
+def _actor(one: StoredEntry) -> object:
+    """Who asked, by the document's own word."""
+    document: Mapping[str, Any] = orjson.loads(one.document)
+    return document["actor"] if one.kind == Kind.GATE.value else document["provenance"]["actor"]
+
+
+def _keys(trusted: Iterable[VerifierKey], on_record: Sequence[KeyOnRecord]) -> set[VerifierKey]:
+    """The keys that ever signed. Whoever was told of one from elsewhere believes in that one and in
+    those that it vouched for; who was not, in the first on record.
+    """
+    known = set(trusted) or {one.statement.key for one in on_record[:1]}
+    notes = [one.note for one in on_record]
+    return known.union(*(vouched_for(known, notes[:i]) for i in range(1, len(notes) + 1)))
+
+
+def _read(
+    notes: Iterable[tuple[int, str]], keys: Iterable[VerifierKey], log: str
+) -> tuple[dict[int, Checkpoint], list[str]]:
+    """The checkpoints that the notes are, by size, and what is wrong with the others."""
+    read: dict[int, Checkpoint] = {}
+    faults = []
+    for size, text in notes:
+        checkpoint, why = _checkpoint(text, keys, log)
+        if checkpoint is None or checkpoint.size != size:
+            faults.append(f"the checkpoint of size {size} on record is none: {why or 'another'}")
+        else:
+            read[size] = checkpoint
+    return read, faults
+
+
+def _checkpoint(text: str, keys: Iterable[VerifierKey], log: str) -> tuple[Checkpoint | None, str]:
+    """The checkpoint that a note is, or why it is none."""
+    try:
+        return verified_checkpoint(read_note(text.encode()), keys, origin=log), ""
+    except (InvalidNote, UnverifiedNote) as fault:
+        return None, str(fault)

@@ -1,0 +1,575 @@
+"""Somebody who may do anything to the database changes what is recorded, and an audit names it.
+
+The attacker is the superuser, switches the triggers off, and knows how everything is made: what
+hangs together is made to fit again, as far as each test says. What they have not is the key that
+signs checkpoints, and the checkpoint that somebody kept.
+"""
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typer.testing import CliRunner
+
+from app.canonical import canonical_json, digest
+from app.cli import app as commands
+from app.ledger.checkpoint import Checkpoint, KeyStatement
+from app.ledger.entry import Kind, entry_bytes
+from app.ledger.merkle import Frontier, leaf_hash
+from app.ledger.note import Note, SignatureType, SigningKey
+from app.ledger.tiles import completed_tiles
+from app.ledger.verification import StoredEntry
+from app.operations.audit import Report, Sweep, Trusted
+from app.storage.database import OWNER, SERVICE, Database, migrate, prepare_roles
+from app.storage.embedded import EmbeddedPostgres
+from tests.http.conftest import BOOTSTRAP_KEY, running
+from tests.http.small import decide, found, in_force, policy, post, register
+
+TEMPLATE = "aslgate_untouched"
+LOG = "localhost/aslgate"
+_numbers = itertools.count()
+
+Entries = list[StoredEntry]
+
+
+def new_key() -> SigningKey:
+    return SigningKey(LOG, SignatureType.LOG, Ed25519PrivateKey.generate())
+
+
+@dataclass(frozen=True)
+class Untouched:
+    """A ledger of some four hundred entries, and where what is attacked stands in it."""
+
+    server: EmbeddedPostgres
+    policy: int
+    assessment: int
+    determination: int
+    gate: int
+    size: int
+    kept: Note
+    """A checkpoint of 300 entries, which the database does not have."""
+    key: SigningKey
+
+
+async def _record(server: EmbeddedPostgres) -> dict[str, int]:
+    """The history: a model is found to be dangerous, which was withdrawn, and asked about often."""
+    async with (
+        running(server, f"{TEMPLATE}_empty", name=TEMPLATE) as service,
+        service.client(BOOTSTRAP_KEY) as client,
+    ):
+        await in_force(service, client, policy())
+        await register(client, "m@1")
+        reached = await post(client, "assessments", found("m@1", "reached"))
+        first = await decide(client, "m@1")
+        gate = await post(client, "gate", {"model": "m@1", "action": "deploy"})
+        await post(client, f"assessments/{reached['id']}/withdrawal", {"reason": "r"})
+        await post(client, "assessments", found("m@1"))
+        question = {"model": "m@1", "action": "deploy", "policy": "small"}
+        for _ in range(8):
+            await post(client, "determinations/batch", {"determinations": [question] * 50})
+        return {
+            "policy": 0,
+            "assessment": reached["ledger"]["index"],
+            "determination": first["ledger"]["index"],
+            "gate": gate["ledger"]["index"],
+            "size": await service.size(),
+        }
+
+
+@pytest.fixture(scope="module")
+def untouched(postgres: EmbeddedPostgres) -> Untouched:
+    prepare_roles(postgres.dsn())
+    run(postgres, "postgres", f"CREATE DATABASE {TEMPLATE}_empty OWNER {OWNER}")
+    migrate(postgres.dsn(f"{TEMPLATE}_empty", OWNER), service_role=SERVICE)
+    places = asyncio.run(_record(postgres))
+    key = new_key()
+    leaves = run(postgres, TEMPLATE, "SELECT leaf_hash FROM ledger_entry ORDER BY index LIMIT 300")
+    tree, _ = Frontier().extended(row["leaf_hash"] for row in leaves)
+    kept = Checkpoint(LOG, 300, tree.root).signed([key])
+    return Untouched(postgres, **places, kept=kept, key=key)
+
+
+def run(server: EmbeddedPostgres, database: str, *statements: str) -> Any:
+    async def go() -> Any:
+        connection = await asyncpg.connect(str(server.dsn(database)))
+        try:
+            return [await connection.fetch(statement) for statement in statements][-1]
+        finally:
+            await connection.close()
+
+    return asyncio.run(go())
+
+
+@dataclass
+class Attacked:
+    """A copy of the ledger that a superuser has in hand."""
+
+    untouched: Untouched
+    name: str
+
+    def sql(self, *statements: str) -> Any:
+        """Do it with the triggers and the foreign keys off."""
+        return run(
+            self.untouched.server, self.name, "SET session_replication_role = replica", *statements
+        )
+
+    def rewrite(self, change: Callable[[Entries], Entries], *, tree: bool = False) -> None:
+        """Take all entries out, and put in what *change* makes of them; with *tree*, the tiles and
+        the head fit them again.
+        """
+        asyncio.run(self._rewrite(change, tree))
+
+    async def _rewrite(self, change: Callable[[Entries], Entries], tree: bool) -> None:
+        connection = await asyncpg.connect(str(self.untouched.server.dsn(self.name)))
+        columns = ", ".join(StoredEntry.__slots__)
+        rows = await connection.fetch(f"SELECT {columns} FROM ledger_entry ORDER BY index")
+        entries = change([StoredEntry(*row) for row in rows])
+        async with connection.transaction():
+            await connection.execute("SET LOCAL session_replication_role = replica")
+            await connection.execute("DELETE FROM ledger_entry")
+            await connection.copy_records_to_table(
+                "ledger_entry",
+                records=[tuple(getattr(e, c) for c in StoredEntry.__slots__) for e in entries],
+                columns=StoredEntry.__slots__,
+            )
+            if tree:
+                await _grow(connection, entries)
+        await connection.close()
+
+    def audit(self, *, replays: bool = False, kept: bool = False, key: bool = False) -> Report:
+        """What an auditor finds; with the checkpoint that was kept, or with the key only."""
+        trusted = Trusted(
+            (self.untouched.key.verifier,) if kept or key else (),
+            (self.untouched.kept,) if kept else (),
+        )
+
+        async def go() -> Report:
+            address = self.untouched.server.dsn(self.name, SERVICE)
+            database = Database(address, throwaway=True, audits=True)
+            try:
+                return await Sweep(database, replays=replays, trusted=trusted).go_on()
+            finally:
+                await database.close()
+
+        return asyncio.run(go())
+
+    def first(self, **how: bool) -> tuple[int | None, str]:
+        """The first finding."""
+        first = self.audit(**how).first
+        assert first is not None, "nothing was found"
+        return first.index, first.what
+
+
+async def _grow(connection: Any, entries: Entries) -> None:
+    """The tree over those entries, as the service would have written it."""
+    tree, nodes = Frontier().extended(entry.leaf_hash for entry in entries)
+    await connection.execute("DELETE FROM ledger_tile")
+    for tile in completed_tiles(0, len(entries)):
+        hashes = b"".join(nodes[node] for node in tile.nodes)
+        await connection.execute(
+            "INSERT INTO ledger_tile VALUES ($1, $2, $3, $4)",
+            tile.level,
+            tile.number,
+            hashes,
+            nodes[tile.root],
+        )
+    await connection.execute(
+        "UPDATE ledger_head SET size = $1, frontier = $2, root = $3",
+        tree.size,
+        bytes(tree),
+        tree.root,
+    )
+
+
+@pytest.fixture
+def ledger(untouched: Untouched) -> Iterator[Attacked]:
+    name = f"tampered_{next(_numbers)}"
+    server = untouched.server
+    create = f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} OWNER {OWNER} STRATEGY file_copy"
+    run(server, "postgres", create)
+    tables = run(server, name, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    checks = run(
+        server,
+        name,
+        "SELECT conrelid::regclass::text AS t, conname FROM pg_constraint "
+        "WHERE contype = 'c' AND connamespace = 'public'::regnamespace",
+    )
+    run(
+        server,
+        name,
+        *(f"ALTER TABLE {row['tablename']} DISABLE TRIGGER ALL" for row in tables),
+        *(f"ALTER TABLE {row['t']} DROP CONSTRAINT {row['conname']}" for row in checks),
+    )
+    yield Attacked(untouched, name)
+    run(server, "postgres", f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def sealed(entry: StoredEntry) -> StoredEntry:
+    """The row with everything that is made of its document and its columns made anew."""
+    made = entry_bytes(
+        log=LOG,
+        index=entry.index,
+        kind=Kind(entry.kind),
+        subject=entry.subject,
+        document=entry.document,
+        actor=entry.actor,
+        at=entry.at,
+    )
+    sha256 = bytes.fromhex(digest(entry.document).removeprefix("sha256:"))
+    return replace(entry, entry=made, leaf_hash=leaf_hash(made), document_sha256=sha256)
+
+
+def edited(index: int, old: bytes, new: bytes) -> Callable[[Entries], Entries]:
+    """Change the document at *index*, and make its entry fit."""
+
+    def change(entries: Entries) -> Entries:
+        one = entries[index]
+        assert old in one.document, one.document
+        entries[index] = sealed(replace(one, document=one.document.replace(old, new, 1)))
+        return entries
+
+    return change
+
+
+def renumbered(entries: Entries) -> Entries:
+    return [sealed(replace(one, index=i)) for i, one in enumerate(entries)]
+
+
+# --- Nothing was done --------------------------------------------------------------------------
+
+
+def test_an_untouched_ledger_is_clean(ledger: Attacked) -> None:
+    report = ledger.audit(replays=True, kept=True)
+
+    assert report.findings == ()
+    assert (report.verified, report.size) == (ledger.untouched.size,) * 2
+    assert report.replayed > 400
+    assert (report.outside, report.unverified) == (300, None)
+
+
+def test_what_an_audit_cannot_see_alone_it_says(ledger: Attacked) -> None:
+    assert ledger.audit().outside == 0
+
+
+# --- One byte ----------------------------------------------------------------------------------
+
+DENIED = b'"decision":"deny"'
+ALLOWED = b'"decision":"allow"'
+
+
+@pytest.mark.parametrize(
+    ("what", "old", "new"),
+    [
+        ("determination", DENIED, ALLOWED),
+        ("assessment", b'"outcome":"reached"', b'"outcome":"ruled-out"'),
+        ("gate", b'"allowed":false', b'"allowed":true '),
+        ("policy", b'"title":"t"', b'"title":"u"'),
+    ],
+)
+@pytest.mark.parametrize("how", ["document", "digest", "entry", "tree"])
+def test_a_changed_document_is_named(
+    ledger: Attacked, what: str, old: bytes, new: bytes, how: str
+) -> None:
+    """Changed alone, with its digest, with its entry and leaf, and with the tree over all."""
+    index = getattr(ledger.untouched, what)
+
+    def change(entries: Entries) -> Entries:
+        whole = edited(index, old, new)(list(entries))[index]
+        one = entries[index]
+        if how == "document":
+            entries[index] = replace(one, document=whole.document)
+        elif how == "digest":
+            entries[index] = replace(
+                one, document=whole.document, document_sha256=whole.document_sha256
+            )
+        else:
+            entries[index] = whole
+        return entries
+
+    ledger.rewrite(change, tree=how == "tree")
+    if how != "tree":
+        at, why = ledger.first()
+        assert at == index
+        assert ("changed after it was recorded" if how == "entry" else "document") in why or (
+            what == "policy" and "policy version is called" in why
+        )
+        return
+    if what == "policy":
+        assert ledger.first() == (index, ledger.first()[1])
+    else:
+        assert [one for one in ledger.audit().findings if "row in" not in one.what] == []
+    at, why = ledger.first(replays=True)
+    assert at is not None
+    assert index <= at <= ledger.untouched.gate
+    assert any("signed over other entries" in one.what for one in ledger.audit(kept=True).findings)
+
+
+def test_a_policy_version_under_a_new_name_is_missed_where_it_was_put_in_force(
+    ledger: Attacked,
+) -> None:
+    """Its text, its name and all that is made of them fit again; what rests on it does not."""
+
+    def change(entries: Entries) -> Entries:
+        (one,) = edited(0, b'"title":"t"', b'"title":"u"')(entries)[:1]
+        entries[0] = sealed(replace(one, subject=digest(one.document)))
+        return entries
+
+    ledger.rewrite(change, tree=True)
+    ledger.sql(
+        "UPDATE policy_version SET digest = (SELECT subject FROM ledger_entry WHERE index = 0)"
+    )
+    assert ledger.audit().is_clean
+    at, why = ledger.first(replays=True)
+    assert at == ledger.untouched.determination
+    assert "is no version recorded before" in why
+    assert not ledger.audit(kept=True).is_clean
+
+
+# --- Removed, moved, put between ---------------------------------------------------------------
+
+
+def test_the_newest_ten_are_missed(ledger: Attacked) -> None:
+    """The head and the tree fit what is left, and so does all that would point beyond it."""
+    size = ledger.untouched.size - 10
+    ledger.rewrite(lambda entries: entries[:-10], tree=True)
+    at, why = ledger.first()
+    assert at == size
+    assert f"the ledger ends at {size}" in why
+
+    ledger.sql(
+        *(f"DELETE FROM {t} WHERE index >= {size}" for t in ("determination", "gate")),
+        f"UPDATE stream SET version = least(version, {size})",
+    )
+    assert ledger.audit(replays=True).is_clean, "nobody could see it without a checkpoint"
+    assert ledger.audit(replays=True).outside == 0
+
+
+def test_what_a_kept_checkpoint_covers_cannot_be_removed(ledger: Attacked) -> None:
+    ledger.rewrite(lambda entries: entries[:290], tree=True)
+    ledger.sql("DELETE FROM determination WHERE index >= 290")
+
+    assert ledger.audit().is_clean
+    at, why = ledger.first(kept=True)
+    assert at == 290
+    assert "the ledger had 300 entries when it was signed, and now has 290" in why
+
+
+def test_an_adjusted_head_alone_is_found(ledger: Attacked) -> None:
+    ledger.sql("UPDATE ledger_head SET size = size - 10")
+    at, why = ledger.first()
+    assert at == ledger.untouched.size - 10
+    assert "the head counts" in why
+
+
+def test_one_out_of_the_middle_is_missed(ledger: Attacked) -> None:
+    ledger.sql("DELETE FROM ledger_entry WHERE index = 100")
+    assert ledger.first() == (100, "it is missing: the next one is 101")
+    report = ledger.audit()
+    assert (report.verified, report.unverified) == (100, 100)
+
+
+def test_one_out_of_the_middle_is_missed_though_the_others_closed_up(ledger: Attacked) -> None:
+    def change(entries: Entries) -> Entries:
+        del entries[100]
+        return renumbered(entries)
+
+    ledger.rewrite(change)
+    assert ledger.first()[0] == 100
+    ledger.rewrite(renumbered, tree=True)
+    assert ledger.first(replays=True)[0] == 100
+    assert ledger.first(kept=True)[0] is not None
+
+
+def test_two_that_changed_places_are_named(ledger: Attacked) -> None:
+    def change(entries: Entries) -> Entries:
+        a, b = entries[50], entries[70]
+        entries[50], entries[70] = replace(b, index=50), replace(a, index=70)
+        return entries
+
+    ledger.rewrite(change)
+    at, why = ledger.first()
+    assert at == 50
+    assert "the row has the index `50`, and the entry that was hashed `70`" in why
+
+
+def test_two_that_changed_places_and_were_hashed_anew_are_named(ledger: Attacked) -> None:
+    def change(entries: Entries) -> Entries:
+        entries[50], entries[70] = entries[70], entries[50]
+        return renumbered(entries)
+
+    ledger.rewrite(change)
+    assert ledger.first()[0] == 50
+
+
+@pytest.mark.parametrize("tree", [False, True])
+def test_a_backdated_one_is_named(ledger: Attacked, tree: bool) -> None:
+    """Put at the end with an earlier time; between others, all after it move."""
+    size = ledger.untouched.size
+
+    def change(entries: Entries) -> Entries:
+        one = entries[-1]
+        document = canonical_json(orjson.loads(one.document) | {"id": "det_new"})
+        early = replace(one, index=size, subject="det_new", document=document)
+        return [*entries, sealed(replace(early, at=one.at - timedelta(days=1)))]
+
+    ledger.rewrite(change, tree=tree)
+    if not tree:
+        ledger.sql(f"UPDATE ledger_head SET size = {size + 1}")
+    whole = ledger.audit()
+    assert any(one.index == size and "backdated" in one.what for one in whole.findings)
+
+
+def test_one_put_between_others_is_named(ledger: Attacked) -> None:
+    def change(entries: Entries) -> Entries:
+        one = entries[100]
+        document = canonical_json(orjson.loads(one.document) | {"id": "det_new"})
+        entries.insert(100, replace(one, subject="det_new", document=document))
+        return renumbered(entries)
+
+    ledger.rewrite(change)
+    assert ledger.first()[0] == 100
+
+
+# --- Around the ledger -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("DELETE FROM withdrawal", "`withdrawal` is missing"),
+        ("UPDATE evidence SET model = 'n@1'", "`evidence` says otherwise"),
+        ("UPDATE evidence SET speaks_for = speaks_for - interval '1 day'", "`evidence` says"),
+        ("UPDATE model_version SET weights = 'w'", "`model_version` says otherwise"),
+        ("UPDATE policy_activation SET in_force_from = now()", "`policy_activation` says"),
+        ("UPDATE policy_version SET effective = now()", "`policy_version` says"),
+        ("UPDATE determination SET decision = 'allow' WHERE index < 9", "`determination` says"),
+        ("UPDATE gate SET valid_until = now()", "`gate` says otherwise"),
+        ("DELETE FROM gate", "`gate` is missing"),
+        ("INSERT INTO withdrawal VALUES (0, 'w', 'e', 'm@1')", "`withdrawal` has a row for it"),
+        ("UPDATE ledger_entry SET actor = 'key_x' WHERE index = 3", "has the actor `key_x`"),
+        ("UPDATE ledger_tile SET hashes = 'x' || substr(hashes, 2)", "has another hash for it"),
+        ("UPDATE ledger_tile SET root = 'x' || substr(root, 2)", "another root"),
+        ("DELETE FROM ledger_tile", "of entries 0 to 255, is missing"),
+        ("UPDATE ledger_head SET root = sha256('')", "the head's root is not that of"),
+        ("UPDATE ledger_head SET frontier = 'x' || substr(frontier, 2)", "frontier has another"),
+        ("UPDATE ledger_head SET frontier = 'x'", "the head's frontier is none"),
+        ("UPDATE ledger_entry SET entry = '{}' WHERE index = 3", "no envelope of ours"),
+        ("UPDATE ledger_entry SET kind = 'x' WHERE index = 3", "there is no kind `x`"),
+    ],
+)
+def test_what_is_found_by_cannot_be_bent(ledger: Attacked, statement: str, what: str) -> None:
+    """The tables by which records are found, the tree and the head: a withdrawal without its row
+    would not count, and what counts for another model would allow it.
+    """
+    ledger.sql(statement)
+    found = [one.what for one in ledger.audit().findings]
+    assert any(what in one for one in found), found
+
+
+# --- Signed ------------------------------------------------------------------------------------
+
+
+def sign(ledger: Attacked, key: SigningKey, *sizes: int) -> None:
+    """What the signer leaves behind: its key on record, and checkpoints."""
+    rows = ledger.sql("SELECT leaf_hash FROM ledger_entry ORDER BY index")
+    notes = {}
+    for size in sizes:
+        tree, _ = Frontier().extended(row["leaf_hash"] for row in rows[:size])
+        notes[size] = str(Checkpoint(LOG, size, tree.root).signed([key]))
+    statement = KeyStatement(key.verifier, True, 0)
+    ledger.sql(
+        "DELETE FROM ledger_key",
+        "DELETE FROM ledger_checkpoint",
+        f"INSERT INTO ledger_key VALUES (0, '{key.verifier}', true, 0, "
+        f"'{statement.signed([key])}')",
+        *(f"INSERT INTO ledger_checkpoint VALUES ({s}, '{n}')" for s, n in notes.items()),
+    )
+
+
+def test_a_rewritten_ledger_disagrees_with_its_checkpoints(ledger: Attacked) -> None:
+    sign(ledger, ledger.untouched.key, 4, 60, 200, 300)
+    assert ledger.audit().agreed == 300
+    ledger.rewrite(edited(70, b"deploy", b"DEPLOY"), tree=True)
+
+    report = ledger.audit()
+    assert report.agreed == 60
+    assert any(
+        "size 200 was signed over other entries: one of 60 to 199" in f.what
+        for f in report.findings
+    )
+
+
+def test_a_checkpoint_of_more_than_there_is_is_found(ledger: Attacked) -> None:
+    sign(ledger, ledger.untouched.key, ledger.untouched.size)
+    ledger.rewrite(lambda entries: entries[:350], tree=True)
+    ledger.sql("DELETE FROM determination WHERE index >= 350")
+
+    at, why = ledger.first()
+    assert at == 350
+    assert "a checkpoint was signed over" in why
+
+
+def test_a_replaced_key_is_seen_by_who_was_told_of_the_right_one(ledger: Attacked) -> None:
+    """All is written anew and signed by another key: that holds together, but for who signed."""
+    ledger.rewrite(edited(70, b"deploy", b"DEPLOY"), tree=True)
+    ledger.sql("UPDATE determination SET action = 'DEPLOY' WHERE index = 70")
+    sign(ledger, new_key(), 60, 300)
+
+    assert ledger.audit().is_clean
+    assert any("on record is none" in one.what for one in ledger.audit(key=True).findings)
+
+
+def test_a_forged_checkpoint_is_none(ledger: Attacked) -> None:
+    sign(ledger, ledger.untouched.key, 60)
+    ledger.sql(
+        "UPDATE ledger_checkpoint SET note = replace(note, E'\\n60\\n', E'\\n61\\n'), size = 61"
+    )
+    (found,) = ledger.audit().findings
+    assert "the checkpoint of size 61 on record is none" in found.what
+
+
+# --- At a prompt -------------------------------------------------------------------------------
+
+
+def prompt(ledger: Attacked, *words: str) -> tuple[int, str]:
+    address = str(ledger.untouched.server.dsn(ledger.name, SERVICE))
+    result = CliRunner().invoke(commands, [*words, "--database-url", address])
+    return result.exit_code, result.output
+
+
+def test_verify_and_replay_at_a_prompt(
+    ledger: Attacked, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setattr("app.storage.database.refuse_unfit", _fit)
+    kept = tmp_path / "kept"
+    kept.write_text(str(ledger.untouched.kept))
+    told = ("--checkpoint", str(kept), "--ledger-key", str(ledger.untouched.key.verifier))
+
+    code, said = prompt(ledger, "ledger", "verify")
+    assert (code, "not seen without a checkpoint" in said) == (0, True), said
+    code, said = prompt(ledger, "ledger", "verify", *told)
+    assert (code, "vouches for the first 300 entries" in said) == (0, True), said
+    code, said = prompt(ledger, "ledger", "replay", "--all")
+    assert code == 0, said
+    ledger.rewrite(edited(ledger.untouched.determination, DENIED, ALLOWED), tree=True)
+    code, said = prompt(ledger, "ledger", "verify", *told, "--json")
+    assert code == 1
+    assert json.loads(said)["findings"]
+    code, said = prompt(ledger, "ledger", "replay", "--all")
+    assert (code, "`/decision`" in said) == (1, True), said
+    code, said = prompt(ledger, "ledger", "replay", "det_nothing")
+    assert code == 2
+    code, said = prompt(ledger, "ledger", "replay")
+    assert code == 2
+
+
+async def _fit(connection: Any, *, throwaway: bool = False) -> None:
+    """The test's server forgets in a crash, and nothing is recorded here."""
