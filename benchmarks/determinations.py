@@ -110,8 +110,13 @@ async def rate(clients: int, seconds: float, worker: Callable[[float], Awaitable
     return sum(done) / (time.perf_counter() - begun)
 
 
-def asker(port: int, key: str) -> Callable[[float], Awaitable[int]]:
-    """A client that asks for the same determination over and over, on one connection."""
+def asker(
+    port: int, key: str, waits: list[float] | None = None
+) -> Callable[[float], Awaitable[int]]:
+    """A client that asks for the same determination over and over, on one connection.
+
+    `waits` is told how many seconds each took.
+    """
     body = json.dumps(QUESTION).encode()
     head = (
         "POST /v1/determinations HTTP/1.1\r\nHost: localhost\r\n"
@@ -123,7 +128,7 @@ def asker(port: int, key: str) -> Callable[[float], Awaitable[int]]:
     async def ask(until: float) -> int:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         done = 0
-        while time.perf_counter() < until:
+        while (begun := time.perf_counter()) < until:
             writer.write(request)
             headers = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = next(
@@ -134,6 +139,8 @@ def asker(port: int, key: str) -> Callable[[float], Awaitable[int]]:
             answer = await reader.readexactly(length)
             if not headers.startswith(b"http/1.1 201"):
                 raise SystemExit(f"not recorded: {answer[:300]!r}")
+            if waits is not None:
+                waits.append(time.perf_counter() - begun)
             done += 1
         writer.close()
         return done

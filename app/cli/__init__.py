@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import typer
 
-from app.cli import attest, keys, ledger, openapi, policy, quickstart, serve, service
+from app.cli import attest, audit, keys, ledger, openapi, policy, quickstart, serve, service, watch
 from app.cli.serving import UNUSABLE
 
 app = typer.Typer(
@@ -22,9 +22,11 @@ app.command()(service.determine)
 app.command()(service.explain)
 app.command()(attest.attest)
 app.command()(service.settle)
+app.command()(audit.audit)
 app.command()(openapi.openapi)
 app.add_typer(keys.commands, name="keys")
 app.add_typer(ledger.commands, name="ledger")
+ledger.commands.command("watch")(watch.watch_log)
 app.add_typer(policy.commands, name="policy")
 
 

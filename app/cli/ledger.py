@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from app.cli import serving
 from app.cli.serve import DatabaseUrl, DataDir, settings_of
 from app.cli.service import FAILED, USAGE, Json, fail, print_line
-from app.errors import NotFound
+from app.errors import NotFound, Unavailable
 from app.ledger.note import (
     InvalidNote,
     Note,
@@ -28,7 +28,7 @@ from app.ledger.note import (
 from app.ledger.verification import Finding
 from app.operations.audit import REPLAY_SECONDS, Report, Sweep, Trusted
 from app.operations.replay import Replay, replay_all, replay_one, said_otherwise
-from app.storage.database import Database
+from app.storage.database import Database, current_revision, expected_revision
 
 commands = typer.Typer(no_args_is_help=True, help="Verify the ledger.")
 
@@ -77,9 +77,15 @@ def audited(database_url: str | None, data_dir: Path | None) -> Iterator[Databas
 
 @contextlib.asynccontextmanager
 async def opened(database: Database) -> AsyncIterator[Database]:
-    """The database, for as long as the block lasts."""
+    """The database, for as long as the block lasts. Raises `Unavailable` where it is not migrated."""
     await database.open()
     try:
+        async with database.reading() as connection:
+            revision = await current_revision(connection)
+        if revision != expected_revision():
+            at, ours = revision or "none", expected_revision()
+            message = f"the database is at migration {at}, and this program expects {ours}"
+            raise Unavailable("database", message)
         yield database
     finally:
         await database.close()
@@ -102,7 +108,7 @@ def verify(
 
     async def run(database: Database) -> Report:
         async with opened(database):
-            with _bar("entries") as told:
+            with progress_bar("entries") as told:
                 return await Sweep(database, trusted=trusted).go_on(told)
 
     begun = time.monotonic()
@@ -186,7 +192,7 @@ def replay(
             if id is not None:
                 found = await replay_one(reading, id)
                 return 1, [] if found.same else [found]
-            with _bar("answers") as told:
+            with progress_bar("answers") as told:
                 async for found, of in replay_all(reading):
                     many += 1
                     told(many, of)
@@ -213,7 +219,7 @@ def replay(
 
 
 @contextlib.contextmanager
-def _bar(what: str) -> Iterator[Any]:
+def progress_bar(what: str) -> Iterator[Any]:
     """A bar on standard error, where that is a terminal; it is told how far things are."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

@@ -355,8 +355,6 @@ _REST_ON: Final = {
 
 def _thresholds(page: _Page, case: _Case) -> None:
     answers = case.document["thresholds"]
-    if not answers:
-        return
     page.heading(2, "What the model can do: the thresholds")
     page.paragraph(
         "A threshold is an ability at which the policy asks for more protection. A line is a number "
@@ -638,7 +636,7 @@ def _reports(page: _Page, case: _Case, answer: Body) -> Iterator[str]:
         piece = case.pieces.get(id)
         if piece is None:
             yield f"Record {page.said(id)}, which is not shown here."
-        elif "met" in piece:
+        else:
             of = page.said(piece["criterion"]) if piece.get("criterion") else "the whole standard"
             if piece["standard"] != answer["id"]:
                 of = f"{of}, of {page.said(piece['standard'])}, which stands for this one"

@@ -272,31 +272,27 @@ class _Proving:
         """
         if self.every_sort:
             return {_truth(tree, read, threshold) for read in self.reads}
-        return self._possible(tree, threshold, frozenset())
+        return self._possible(tree, threshold)
 
-    def _possible(
-        self, tree: Condition, threshold: str | None, within: frozenset[str]
-    ) -> set[Truth]:
+    def _possible(self, tree: Condition, threshold: str | None) -> set[Truth]:
         """No less than what the tree may read with no evidence, each leaf taken for itself."""
         match tree:
             case AllOf() | AnyOf() | AtLeast():
-                below = [self._possible(c, threshold, within) for _, c in children(tree)]
+                below = [self._possible(c, threshold) for _, c in children(tree)]
                 return _counted(below, _needed(tree))
             case Not():
-                return {~truth for truth in self._possible(tree.not_, threshold, within)}
+                return {~truth for truth in self._possible(tree.not_, threshold)}
             case ModelFact():
                 return set(Truth)
             case ReassessmentNotDue():
                 if self.version.reassess is None:
                     return {Truth.UNKNOWN}
-                due = self._possible(self.version.reassess.when, None, within)
+                due = self._possible(self.version.reassess.when, None)
                 return {~truth for truth in due}
             case ThresholdRuledOut():
+                # The language refuses a circle, so that this comes to an end.
                 other = tree.threshold_ruled_out
-                if other in within:
-                    return {Truth.UNKNOWN}
-                ruled_out = self.version.thresholds[other].ruled_out
-                possible = self._possible(ruled_out, other, within | {other})
+                possible = self._possible(self.version.thresholds[other].ruled_out, other)
                 return {Truth.UNKNOWN} | ({Truth.YES} & possible)
             case _:
                 return {_truth(tree, self.reads[0], threshold)}

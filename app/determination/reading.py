@@ -5,7 +5,6 @@ not lapsed; what counts against never lapses, and only something newer that perm
 Where two pieces speak for the same instant, the stricter one counts.
 """
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -884,20 +883,13 @@ class Read:
             (
                 one
                 for one in self.evidence.orders
-                if (one.item.order.actions is None or action in one.item.order.actions)
-                and one.item.order.policy in (None, self.policy.policy)
+                if one.item.is_about(action) and one.item.order.policy in (None, self.policy.policy)
             ),
-            key=lambda one: (_begins(one.item), one.id),
+            key=lambda one: (one.item.begins, one.id),
         )
-        standing = [
-            one for one in on_it if _begins(one.item) <= self.at and not self._lifted(one.item)
-        ]
-        to_come = (_begins(one.item) for one in on_it if _begins(one.item) > self.at)
+        standing = [one for one in on_it if one.item.stands(self.at)]
+        to_come = (one.item.begins for one in on_it if one.item.begins > self.at)
         return standing, min(to_come, default=None)
-
-    def _lifted(self, one: OrderOnRecord) -> bool:
-        lifted_at = None if one.lifted is None else one.lifted.item.lifted_at
-        return lifted_at is not None and lifted_at <= self.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -939,7 +931,8 @@ class _Cleared:
 
 
 _OLDEST: Final = _Age(datetime.min.replace(tzinfo=UTC), 0)
-_LAST: Final = sys.maxsize
+_LAST: Final = 2**63 - 1
+"""No place in a ledger is beyond it."""
 _CLEARED_BY_NONE: Final = _Cleared()
 
 
@@ -949,12 +942,6 @@ def _newest(ages: Iterable[_Age]) -> _Age:
     for age in ages:
         at, place = max(at, age.at), max(place, age.place)
     return _Age(at, place)
-
-
-def _begins(one: OrderOnRecord) -> datetime:
-    begins = one.order.begins_at
-    assert begins is not None, "the server's time is filled in before it is recorded"
-    return begins
 
 
 _AGAINST = frozenset({Outcome.INCONCLUSIVE, Outcome.NOT_RULED_OUT, Outcome.REACHED})

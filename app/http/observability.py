@@ -15,6 +15,7 @@ from uuid_utils import uuid7
 
 from app.http.problems import failure_response
 from app.operations.shadow import Shadows
+from app.operations.sign_checkpoints import Signer
 from app.storage.ledger import Ledger
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -55,7 +56,7 @@ def configure_logging() -> None:
 class Metrics:
     """What `/metrics` shows. One registry an application, so that two can live in one process."""
 
-    def __init__(self, ledger: Ledger, shadows: Shadows) -> None:
+    def __init__(self, ledger: Ledger, shadows: Shadows, signer: Signer | None) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "aslgate_requests",
@@ -72,6 +73,8 @@ class Metrics:
         )
         self.registry.register(_LedgerMetrics(ledger))
         self.registry.register(_ShadowMetrics(shadows))
+        if signer is not None:
+            self.registry.register(_SignerMetrics(signer))
 
 
 class _LedgerMetrics(Collector):
@@ -87,6 +90,7 @@ class _LedgerMetrics(Collector):
             ("aslgate_append_committed", "Requests in committed batches", ledger.committed),
             ("aslgate_append_failed", "Transactions that did not commit", ledger.failed),
             ("aslgate_append_unknown", "Transactions whose outcome is not known", ledger.unknown),
+            ("aslgate_ledger_halted", "1: nothing may be recorded", ledger.halted is not None),
         ):
             metric = GaugeMetricFamily(name, text)
             metric.add_metric([], value)
@@ -112,6 +116,23 @@ class _ShadowMetrics(Collector):
             for one, value in zip(running, values, strict=True):
                 metric.add_metric([one.policy, one.version], value)
             yield metric
+
+
+class _SignerMetrics(Collector):
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+
+    def collect(self) -> Iterable[Metric]:
+        if self._signer.signed is not None:
+            text = "Entries under the newest checkpoint, as last seen here"
+            metric = GaugeMetricFamily("aslgate_checkpoint_size", text)
+            metric.add_metric([], self._signer.signed.size)
+            yield metric
+        text = "Entries under the last checkpoint that the witness cosigned for this server"
+        metric = GaugeMetricFamily("aslgate_witness_size", text, labels=["witness"])
+        for witness, size in self._signer.cosigned.items():
+            metric.add_metric([witness.key.name], size)
+        yield metric
 
 
 class Observed:

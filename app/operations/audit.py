@@ -94,24 +94,29 @@ class Sweep:
     _replayer: Replayer | None = None
 
     async def go_on(self, progress: Progress = _silence) -> Report:
-        """Look at everything that was recorded since, up to the present end. Raises `Unavailable`."""
-        connection = await self.database.connect()
-        try:
+        """Look at everything that was recorded since, up to the present end.
+
+        Raises `Unavailable`: then the sweep is void, for part of a page was not looked at.
+        """
+        async with whole_ledger.reading(self.database) as connection:
             head = await whole_ledger.stored_head(connection)
             if head is None:
-                return self._report(None)
+                return self.so_far()
             if self._walk is None:
                 self._walk = Walk(head.log)
             await self._look(connection, self._walk, head, progress)
-            unverified = self._unverified()
-            since = (
-                None
-                if unverified is None
-                else await whole_ledger.recorded_at(connection, unverified)
-            )
-            return self._report(since)
-        finally:
-            await connection.close()
+            first = self._unverified(self._walk)
+            if first is None:
+                return self._report(self._walk, None)
+            return self._report(self._walk, await whole_ledger.recorded_at(connection, first))
+
+    def so_far(self) -> Report:
+        """How it stands amid a page: `since` is then when the last entry was recorded that was
+        looked at.
+        """
+        if self._walk is None:
+            return Report(None, 0, 0, 0, (), None, None, None, 0, 0)
+        return self._report(self._walk, self._walk.last_at)
 
     async def _look(
         self, connection: Any, walk: Walk, head: whole_ledger.StoredHead, progress: Progress
@@ -191,16 +196,11 @@ class Sweep:
             elif (named := _actor(one)) != one.actor:
                 walk.found(one.index, f"it names the actor `{named}`, and `{one.actor}` asked")
 
-    def _unverified(self) -> int | None:
-        walk = self._walk
-        assert walk is not None, "it has begun"
+    def _unverified(self, walk: Walk) -> int | None:
         first = min(walk.bad, default=walk.index)
         return first if first < self._size else None
 
-    def _report(self, since: datetime | None) -> Report:
-        walk = self._walk
-        if walk is None:
-            return Report(None, 0, 0, 0, (), None, None, None, 0, 0)
+    def _report(self, walk: Walk, since: datetime | None) -> Report:
         # From a gap on there is no tree, and nothing shows that the rest stands where it stood.
         seen = walk.index if walk.is_whole else min(walk.bad)
         return Report(
@@ -209,7 +209,7 @@ class Sweep:
             verified=seen - sum(index < seen for index in walk.bad),
             replayed=self.replayed,
             findings=tuple(walk.findings),
-            unverified=self._unverified(),
+            unverified=self._unverified(walk),
             since=since,
             root=walk.frontier.root if walk.is_whole else None,
             agreed=walk.agreed,

@@ -39,13 +39,10 @@ from app.vocabulary import Document, Instant, Sentence, Truth, read_instant
 PAGE: Final = 32
 """How many recorded answers are read at once; what comes of them is kept at once."""
 
-SLICE_SECONDS: Final = 0.003
-"""For how long a thread decides before requests have their turn: less than Python lets a thread keep
-others waiting for.
-"""
-
 SHARE: Final = 0.2
-"""How much of a core deciding may take."""
+"""How much of the time, and so of a core at most, a question is being decided. The time in which its
+thread waits for requests counts too: the more of them there are, the less is done.
+"""
 
 PAGE_PAUSE_SECONDS: Final = 0.02
 """How long the database has its peace between two pages."""
@@ -275,8 +272,10 @@ class Shadows:
             draft = await tried(self._store, shadow.policy, shadow.version)
             self._drafts[shadow.id] = draft
         while page.is_open:
-            spent = await asyncio.to_thread(page.decide, draft.version, histories)
-            await asyncio.sleep(spent * (1 / SHARE - 1))
+            # One at a time: requests have their turn between two, and wait for no more than one.
+            begun = time.monotonic()
+            await asyncio.to_thread(page.look_at_next, draft.version, histories)
+            await asyncio.sleep((time.monotonic() - begun) * (1 / SHARE - 1))
         more = len(asked) == PAGE and not page.ended
         after = page.result(asked[-1].record.position.index + 1 if more else size)
         now = self._clock()
@@ -330,19 +329,15 @@ class _Page:
         end = end if self._ended_at is None else self._ended_at
         return replace(self._shadow, next=end, past=self._past, summary=self._tally.summary())
 
-    def decide(self, draft: PolicyInForce, histories: dict[str, ModelHistory]) -> float:
-        """Decide some of what is left. How many seconds of a core that took."""
-        begun = spent = time.thread_time()
-        while self.is_open and spent - begun < SLICE_SECONDS:
-            one = self._to_do.popleft()
-            if not one.live:
-                self._past += 1
-            elif one.was_given_under(draft):
-                self._ended_at = one.index
-            else:
-                self._compare(draft, histories[one.document["model"]], one)
-            spent = time.thread_time()
-        return spent - begun
+    def look_at_next(self, draft: PolicyInForce, histories: dict[str, ModelHistory]) -> None:
+        """Decide the next of what is left, if it is to be decided."""
+        one = self._to_do.popleft()
+        if not one.live:
+            self._past += 1
+        elif one.was_given_under(draft):
+            self._ended_at = one.index
+        else:
+            self._compare(draft, histories[one.document["model"]], one)
 
     def _compare(self, draft: PolicyInForce, on_model: ModelHistory, one: "_ToDo") -> None:
         try:

@@ -46,7 +46,8 @@ class Signer:
     """Signs the checkpoints of one ledger, beside others that may do so too.
 
     Without keys it signs nothing, and still holds the database against what others signed. For
-    whoever watches: `signed` is the largest checkpoint that this one has seen published.
+    whoever watches: `signed` is the largest checkpoint that this one has seen published, and
+    `cosigned` by witness the largest that it has put its line under.
     """
 
     def __init__(
@@ -64,9 +65,9 @@ class Signer:
         self._http: httpx.AsyncClient | None = None
         self._task: asyncio.Task[None] | None = None
         self._asked: dict[Witness, asyncio.Task[None]] = {}
-        self._cosigned: dict[Witness, int] = {}
         self._trouble: dict[object, str] = {}
         self.signed: Signed | None = None
+        self.cosigned: dict[Witness, int] = {}
 
     async def start(self) -> None:
         """Look at the database, which records nothing before, and go on doing so."""
@@ -229,7 +230,7 @@ class Signer:
             return
         for witness in self._witnesses:
             asked = self._asked.get(witness)
-            if self._cosigned.get(witness, -1) < self.signed.size and (not asked or asked.done()):
+            if self.cosigned.get(witness, -1) < self.signed.size and (not asked or asked.done()):
                 work = self._ask(witness, self.signed)
                 self._asked[witness] = asyncio.create_task(work, name=f"ask {witness.key.name}")
 
@@ -246,11 +247,11 @@ class Signer:
     async def _obtain(self, witness: Witness, signed: Signed) -> None:
         """Obtain the witness's line under the checkpoint, and publish it."""
         assert self._http is not None, "it is there where there are witnesses"
-        if witness not in self._cosigned:
+        if witness not in self.cosigned:
             async with self._store.reading() as connection:
                 found = await checkpoints.last_cosigned(connection, witness.key)
-            self._cosigned[witness] = min(found, signed.size)
-        old = self._cosigned[witness]
+            self.cosigned[witness] = min(found, signed.size)
+        old = self.cosigned[witness]
         try:
             line = await witness.cosign(
                 self._http, old, await self._proof(old, signed), signed.note
@@ -264,7 +265,7 @@ class Signer:
             )
         async with self._store.working() as connection:
             await checkpoints.add_cosignature(connection, signed.size, witness.key, line)
-        self._cosigned[witness] = signed.size
+        self.cosigned[witness] = signed.size
 
     async def _proof(self, old: int, signed: Signed) -> tuple[bytes, ...]:
         async with self._store.reading() as connection:

@@ -121,14 +121,15 @@ class Database:
     """One Postgres database, by libpq URL or by the address of the embedded server.
 
     Nothing is connected before `open`. `throwaway`: for tests, a server that forgets is fit too.
-    `audits`: the server refuses every write, and lets a statement take as long as an audit needs.
+    `audits`: the server refuses every write, lets a statement take as long as an audit needs, and
+    need not be fit, for nothing is recorded in it.
     """
 
     def __init__(
         self, address: str | PostgresAddress, *, throwaway: bool = False, audits: bool = False
     ) -> None:
         self._url = libpq_url(address)
-        self._throwaway = throwaway
+        self._throwaway = throwaway or audits
         self._session = _SESSION | (_AUDITOR if audits else {})
         self._engine = create_async_engine(
             "postgresql+asyncpg://",

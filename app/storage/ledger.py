@@ -619,7 +619,7 @@ class _RefusedData(Exception):
 
     def told(self, request: _Request) -> Exception:
         """What the guilty one is told: its name is taken, its data cannot be held, or our fault."""
-        if self.error.sqlstate == "23505":
+        if self.error.sqlstate == "23505" and self.error.constraint_name not in _PLACES:
             # `Key (subject)=(asm_…) already exists.`
             named = [d for d in request.drafts if f"({d.subject})" in (self.error.detail or "")]
             guilty = (named or request.drafts)[0]
@@ -855,6 +855,9 @@ _INSERTS: Final[Mapping[Table, str]] = {
 }
 
 _VALUES: Final = {row: attrgetter(*(named.name for named in fields(row))) for row in TABLE_OF}
+
+# Who finds one of these taken did not choose it: the head gave it out.
+_PLACES: Final = frozenset({"ledger_entry_pkey", "ledger_tile_pkey"})
 
 _LAST: Final = (
     select(tables.ledger_entry.c.index, tables.ledger_entry.c.at)

@@ -5,18 +5,21 @@ believed for standing in one place that can be read in another: the rows by whic
 are held against the documents that they repeat.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
 
+from app.errors import Unavailable
 from app.ledger.entry import Kind
 from app.ledger.merkle import Frontier
 from app.ledger.tiles import Tile
 from app.ledger.verification import Finding, StoredEntry
 from app.storage import tables
+from app.storage.database import Database, is_trouble
 
 PAGE_ENTRIES: Final = 4096
 PAGE_BYTES: Final = 32 * 1024 * 1024
@@ -65,6 +68,21 @@ class StoredHead:
             return Frontier.from_bytes(self.size, self.frontier)
         except ValueError:
             return None
+
+
+@asynccontextmanager
+async def reading(database: Database) -> AsyncIterator[Any]:
+    """An asyncpg connection of one's own. Raises `Unavailable` where there is none, or it fails."""
+    connection = await database.connect()
+    try:
+        yield connection
+        await connection.close()
+    except Exception as error:
+        if is_trouble(error):
+            raise Unavailable("database", "the database went away; ask again") from error
+        raise
+    finally:
+        connection.terminate()
 
 
 async def stored_head(connection: Any) -> StoredHead | None:

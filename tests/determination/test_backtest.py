@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.determination.backtest import Compared, Tally, difference
+from app.determination.backtest import Compared, Tally, difference, difference_from_nothing
 
 CLOSED = {
     "code": "standard.not_met",
@@ -111,3 +111,49 @@ def test_the_tally_counts_each_answer_once() -> None:
         "by_clause": {"4.1": 1, "bare": 1},
         "by_decision": {"allow->deny": 1, "deny->allow": 1},
     }
+
+
+def test_a_tally_that_is_taken_up_again_goes_on_where_it_was() -> None:
+    """As if it had never been laid down."""
+    answers = [
+        (answer("allow"), answer("deny", reasons=[CLOSED])),
+        (answer("deny"), answer("allow")),
+        (answer(), answer(level="ASL-3")),
+        (answer(), answer()),
+    ]
+    whole, first = Tally(failed=2), Tally(failed=2)
+    for was, now in answers * 2:
+        whole.count(difference(beside(was, now)))
+    for was, now in answers:
+        first.count(difference(beside(was, now)))
+    again = Tally.of(first.summary())
+    for was, now in answers:
+        again.count(difference(beside(was, now)))
+
+    assert again.summary() == whole.summary()
+
+
+@pytest.mark.parametrize(
+    ("now", "turn"), [("deny", "stricter"), ("allow_with_conditions", "stricter")]
+)
+def test_where_a_gate_did_not_ask_the_policy_it_kept_nobody_from_anything(
+    now: str, turn: str
+) -> None:
+    said = answer(now, reasons=[CLOSED])
+    found = difference_from_nothing(
+        "gat_1", "m@1", "deploy", "2025-01-01T00:00:00Z", None, said, "2"
+    )
+
+    assert found is not None
+    assert (found.turn, found.gate, found.determination) == (turn, "gat_1", None)
+    assert (found.was.decision, found.was.version) == ("not_asked", None)
+    assert (found.now.decision, found.now.version) == (now, "2")
+    assert [one.side for one in found.because] == ["new"]
+
+
+def test_an_allow_where_nothing_was_asked_is_told_as_no_stricter() -> None:
+    found = difference_from_nothing(
+        "gat_1", "m@1", "deploy", "2025-01-01T00:00:00Z", "1", answer(), "2"
+    )
+
+    assert found is None or found.turn == "otherwise"

@@ -5,7 +5,7 @@ from app.determination.coverage import coverage, mutants
 from app.errors import InvalidDocument
 from app.policy.language import checked_policy
 from app.policy.version import PolicyVersion
-from tests.determination.test_reading import policy
+from tests.determination.test_reading import LINES, RULED_OUT, policy, threshold
 
 NOTHING = """
 policy: p@1
@@ -81,3 +81,28 @@ def test_a_mutant_says_where_and_what_it_changed() -> None:
 
     assert turned in made
     assert turned not in [(m.pointer, m.was, m.now) for m in survivors]
+
+
+def changed(version: PolicyVersion, pointer: str) -> list[object]:
+    """What the mutants say instead of what stands there."""
+    return [m.now for m in mutants(version) if m.pointer == pointer]
+
+
+def test_a_number_is_halved_and_doubled_and_nought_is_moved_both_ways() -> None:
+    line = LINES["up"] | {"rule_out": {"at_most": "0"}}
+    version = policy(lines=LINES | {"up": line})
+
+    assert changed(version, "/lines/up/rule_in/at_least")[:2] == ["2.5", "10"]
+    assert changed(version, "/lines/up/rule_out/at_most")[:2] == ["-1", "1"]
+
+
+def test_all_of_one_is_any_of_one_so_it_is_not_turned() -> None:
+    """A change that cannot matter would survive every table."""
+    pair = {"all": [RULED_OUT, {"finding": "ruled-out"}]}
+    one, two = (
+        policy(thresholds={"T": threshold(ruled_out=tree)}) for tree in ({"all": [RULED_OUT]}, pair)
+    )
+    place = "/thresholds/T/ruled_out"
+
+    assert not [now for now in changed(one, place) if isinstance(now, dict) and "any" in now]
+    assert [now for now in changed(two, place) if isinstance(now, dict) and "any" in now]

@@ -5,7 +5,7 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.determination.moves import smallest_part, smallest_sets
+from app.determination.moves import separating, smallest_part, smallest_sets
 
 SIZE = 6
 sets = st.sets(st.frozensets(st.integers(0, SIZE - 1), max_size=SIZE), max_size=5)
@@ -54,3 +54,63 @@ def test_a_question_that_nothing_makes_hold_has_no_sets() -> None:
 
     assert (found.sets, found.complete) == ((), True)
     assert smallest_sets(SIZE, lambda _: True, limit=100).sets == ((),)
+
+
+def itself(member: int) -> frozenset[int]:
+    return frozenset({member})
+
+
+@given(sets, sets)
+@settings(max_examples=300, deadline=None)
+def test_what_separates_two_questions_is_found_if_there_is_any(
+    first: set[frozenset[int]], second: set[frozenset[int]]
+) -> None:
+    def one(chosen: frozenset[int]) -> bool:
+        return any(wanted <= chosen for wanted in first)
+
+    def other(chosen: frozenset[int]) -> bool:
+        return any(wanted <= chosen for wanted in second)
+
+    found = separating(SIZE, one, other, stronger=itself, questions=10_000)
+
+    every = (frozenset(c) for size in range(SIZE + 1) for c in combinations(range(SIZE), size))
+    assert found.complete
+    assert (found.found is not None) == any(one(c) and not other(c) for c in every)
+    assert found.found is None or (one(found.found) and not other(found.found))
+
+
+def test_a_search_for_what_separates_ends_after_so_many_questions_and_says_so() -> None:
+    """At each pair of members both hold, so that every pair has to be looked at."""
+
+    def one(chosen: frozenset[int]) -> bool:
+        return len(chosen) >= 3
+
+    def other(chosen: frozenset[int]) -> bool:
+        return len(chosen) >= 2
+
+    whole = separating(SIZE, one, other, stronger=itself, questions=10_000)
+    few = separating(SIZE, one, other, stronger=itself, questions=whole.looked_at - 1)
+    enough = separating(SIZE, one, other, stronger=itself, questions=whole.looked_at)
+
+    assert (whole.found, whole.complete) == (None, True)
+    assert (few.found, few.complete, few.looked_at) == (None, False, whole.looked_at - 1)
+    assert enough == whole
+
+
+def test_a_position_that_is_gone_takes_what_says_more_with_it() -> None:
+    """Whoever lacks 0 cannot have 1, which says all that 0 says: the set with 1 alone is no set."""
+
+    def with_one(chosen: frozenset[int]) -> bool:
+        return 1 in chosen
+
+    def with_zero(chosen: frozenset[int]) -> bool:
+        return 0 in chosen
+
+    def says_more(member: int) -> frozenset[int]:
+        return frozenset({0, 1}) if member == 0 else itself(member)
+
+    alone = separating(2, with_one, with_zero, stronger=itself, questions=100)
+    implied = separating(2, with_one, with_zero, stronger=says_more, questions=100)
+
+    assert (alone.found, alone.complete) == ({1}, True)
+    assert (implied.found, implied.complete) == (None, True)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.determination.proof import Proof, TreeProved, proof_text, prove
+from app.determination import proof as proof_module
+from app.determination.coverage import Coverage, Mutant
+from app.determination.proof import Proof, TreeProved, proof_text, prove, with_table
 from app.policy.conditions import (
     AllOf,
     AnyOf,
@@ -17,7 +19,9 @@ from app.policy.conditions import (
     FindingIs,
     ModelFact,
     Not,
+    ReassessmentNotDue,
     SignedOff,
+    ThresholdRuledOut,
 )
 from app.policy.language import read_policy
 from app.policy.version import PolicyVersion, Prohibition
@@ -34,6 +38,13 @@ def with_threshold(**changed: Any) -> PolicyVersion:
     threshold = SAMPLE.thresholds["BIO-1"].model_copy(update=changed)
     thresholds = {**SAMPLE.thresholds, "BIO-1": threshold}
     return SAMPLE.model_copy(update={"thresholds": thresholds})
+
+
+def with_weaker(tree: Condition, weaker: Condition) -> PolicyVersion:
+    """The sample with those two ruling outs, of which the first may rest on the second."""
+    changed = with_threshold(ruled_out=tree)
+    second = changed.thresholds["BIO-2"].model_copy(update={"ruled_out": weaker})
+    return changed.model_copy(update={"thresholds": {**changed.thresholds, "BIO-2": second}})
 
 
 def tree_at(proof: Proof, pointer: str) -> TreeProved:
@@ -194,3 +205,167 @@ def test_an_action_that_nothing_opens_says_what_closes_it() -> None:
 
     assert training.witness is None
     assert any("section 8" in why for why in training.closed_by)
+
+
+def test_what_closes_an_action_is_not_that_it_is_out_of_scope() -> None:
+    """The version speaks of large models alone: the sorts that are not large say nothing of it."""
+    prohibition = Prohibition(actions=("training",), statement="s", clause="section 8")
+    changed = with_threshold(ruled_out=REACHED, prohibits=(prohibition,))
+    scope = changed.applies_to.model_copy(update={"when": BIG})
+
+    proof = prove(changed.model_copy(update={"applies_to": scope}))
+    (training,) = (one for one in proof.actions if one.action == "training")
+
+    assert tree_at(proof, "/applies_to/when").holds
+    assert training.models > 1
+    assert any("section 8" in why for why in training.closed_by)
+    assert not any("does_not_apply" in why for why in training.closed_by)
+
+
+def test_a_witness_names_the_facts_of_the_model_that_it_was_found_for() -> None:
+    """With no fact on record the threshold can never be ruled out here, so the model has one."""
+    small = Not(**{"not": BIG})
+    version = with_threshold(ruled_out=AllOf(all=(RULED_OUT, small)))
+
+    proof = prove(version)
+    witnesses = {one.action: one.witness for one in proof.actions}
+
+    assert all(witness is not None for witness in witnesses.values())
+    needing = [one for one in witnesses.values() if one is not None and one.facts]
+    assert all(set(one.facts) == {"training_compute_flop"} for one in needing)
+
+
+def test_a_tree_too_large_to_try_may_have_facts_under_not() -> None:
+    tree = of_ruled_out(AllOf(all=(*LARGE, Not(**{"not": AnyOf(any=(BIG, BIG))}))))
+
+    assert tree.method == "structural"
+    assert tree.holds
+
+
+def test_trees_of_one_shape_are_each_judged() -> None:
+    """The second is not tried again, and it is told of its own leaf."""
+    threshold = SAMPLE.thresholds["BIO-1"]
+    trees = [AnyOf(any=(RULED_OUT, FindingIs(finding=Outcome.REACHED, by=(by,)))) for by in "ab"]
+    thresholds = {
+        name: threshold.model_copy(update={"ruled_out": tree})
+        for name, tree in zip(("BIO-1", "BIO-2"), trees, strict=True)
+    }
+
+    proof = prove(SAMPLE.model_copy(update={"thresholds": thresholds}))
+
+    for name, by in (("BIO-1", "a"), ("BIO-2", "b")):
+        (why,) = tree_at(proof, f"/thresholds/{name}/ruled_out").against
+        assert f'"by": ["{by}"]' in why
+
+
+def test_the_proof_tells_what_the_decision_table_does_not_see() -> None:
+    survivors = tuple(Mutant(place, "a", "b", b"") for place in ("/b", "/a", "/b"))
+    proof = with_table(prove(SAMPLE), Coverage(7, 10, survivors))
+
+    assert proof.decision_table is not None
+    assert proof.decision_table.model_dump() == {
+        "mutants": 10,
+        "killed": 7,
+        "survivors": ("/a", "/b"),
+    }
+    assert prove(SAMPLE).decision_table is None
+
+
+# --- where there are too many sorts of model to ask about all ----------------------------------
+
+
+@pytest.fixture
+def one_sort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few sorts of model are asked about that a version with facts has more."""
+    monkeypatch.setattr(proof_module, "MOST_SORTS", 1)
+
+
+UNDUE = ReassessmentNotDue(reassessment="not-due")
+TOGETHER: dict[str, Condition] = {
+    "all": AllOf(all=(RULED_OUT, BIG)),
+    "any": AnyOf(any=(RULED_OUT, BIG)),
+    "two of three": AtLeast(at_least_k={"k": 2, "of": (RULED_OUT, BIG, Not(**{"not": BIG}))}),  # type: ignore[arg-type]
+    "not": Not(**{"not": BIG}),
+    "not due": UNDUE,
+    "all that is not due": AllOf(all=(BIG, UNDUE)),
+    "another": ThresholdRuledOut(threshold_ruled_out="BIO-2"),
+}
+
+
+@pytest.mark.parametrize("tree", TOGETHER.values(), ids=TOGETHER)
+def test_nothing_that_a_tree_may_read_is_left_out(
+    tree: Condition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each leaf is then taken for itself, so that it may be said to read more, never less."""
+    version = with_weaker(tree, AnyOf(any=(RULED_OUT, BIG)))
+    exact = {one.pointer: one for one in prove(version).trees}
+    monkeypatch.setattr(proof_module, "MOST_SORTS", 1)
+
+    for one in prove(version).trees:
+        assert set(exact[one.pointer].without_evidence) <= set(one.without_evidence)
+        assert exact[one.pointer].silent or not one.silent
+
+
+@pytest.mark.usefixtures("one_sort")
+def test_a_sound_version_is_proved_by_what_its_leaves_may_read_too() -> None:
+    proof = prove(SAMPLE)
+
+    assert proof.holds
+    assert not any(one.exhaustive for one in proof.actions)
+    for tree in proof.trees:
+        assert tree.rule != "ruled_out" or "yes" not in tree.without_evidence
+
+
+@pytest.mark.usefixtures("one_sort")
+@pytest.mark.parametrize(
+    ("tree", "truths"),
+    [
+        (AllOf(all=(RULED_OUT, BIG)), ("no", "unknown")),
+        (AnyOf(any=(RULED_OUT, BIG)), ("unknown", "yes")),
+        (AllOf(all=(BIG, Not(**{"not": BIG}))), ("no", "unknown", "yes")),
+        (AtLeast(at_least_k={"k": 1, "of": (BIG, RULED_OUT)}), ("unknown", "yes")),  # type: ignore[arg-type]
+        (AtLeast(at_least_k={"k": 2, "of": (BIG, RULED_OUT)}), ("no", "unknown")),  # type: ignore[arg-type]
+        (Not(**{"not": BIG}), ("no", "unknown", "yes")),
+    ],
+)
+def test_a_fact_may_then_read_anything_and_evidence_that_is_not_there_nothing(
+    tree: Condition, truths: tuple[str, ...]
+) -> None:
+    assert of_ruled_out(tree).without_evidence == truths
+
+
+@pytest.mark.usefixtures("one_sort")
+def test_what_is_never_due_is_not_said_to_be_undue() -> None:
+    """A version without a trigger has nothing of which to say that it is not due."""
+    version = with_threshold(ruled_out=AllOf(all=(UNDUE, BIG))).model_copy(
+        update={"reassess": None}
+    )
+
+    assert tree_at(prove(version), "/thresholds/BIO-1/ruled_out").without_evidence == (
+        "no",
+        "unknown",
+    )
+
+
+@pytest.mark.usefixtures("one_sort")
+def test_a_fact_that_makes_a_reassessment_due_makes_it_undue_too() -> None:
+    due = SAMPLE.reassess.model_copy(update={"when": BIG})  # type: ignore[union-attr]
+    version = with_threshold(ruled_out=UNDUE).model_copy(update={"reassess": due})
+    tree = tree_at(prove(version), "/thresholds/BIO-1/ruled_out")
+
+    assert tree.without_evidence == ("no", "unknown", "yes")
+    assert not tree.silent
+
+
+@pytest.mark.usefixtures("one_sort")
+def test_what_another_threshold_may_read_is_what_this_one_may() -> None:
+    """A weaker one that rules itself out by a fact alone clears the one that rests on it."""
+    weaker = ThresholdRuledOut(threshold_ruled_out="BIO-2")
+
+    by_fact = tree_at(
+        prove(with_weaker(weaker, Not(**{"not": BIG}))), "/thresholds/BIO-1/ruled_out"
+    )
+    by_people = tree_at(prove(with_weaker(weaker, RULED_OUT)), "/thresholds/BIO-1/ruled_out")
+
+    assert (by_fact.without_evidence, by_fact.silent) == (("unknown", "yes"), False)
+    assert (by_people.without_evidence, by_people.silent) == (("unknown",), True)

@@ -6,7 +6,7 @@ from itertools import combinations
 import pytest
 from hypothesis import given, settings
 
-from app.assessment.evidence import Evidence
+from app.assessment.evidence import Evidence, Recorded
 from app.determination.decide import Question
 from app.determination.moves import Move, Placed, joined, piece
 from app.determination.reading import Read
@@ -14,7 +14,7 @@ from app.determination.settling import Settling, settling
 from app.parsing import parse
 from app.policy.timeline import PolicyInForce
 from app.vocabulary import JSON
-from tests.determination.test_reading import MODEL, SECOND, day, policy
+from tests.determination.test_reading import MODEL, SECOND, day, policy, reported
 from tests.laws.situations import Situation, law, situations
 
 few = settings(law, max_examples=60)
@@ -94,3 +94,16 @@ def test_no_evidence_opens_what_nobody_names(action: str, known: bool) -> None:
     found = asked(action, known)
 
     assert (found.decision, found.clears, found.blocks, found.complete) == ("deny", (), (), True)
+
+
+def test_what_the_next_moment_settles_by_itself_needs_nothing() -> None:
+    """A report that begins then clears it, and nothing more has to be recorded for that."""
+    version = policy()
+    in_force = PolicyInForce(version, "sha256:0", version.effective, None)
+    model = parse(MODEL, {"model": "m@1", "developer": "dev"}, JSON)
+    begins = reported(10).model_copy(update={"valid_from": day(10) + SECOND})
+    evidence = Evidence(safeguards=(Recorded("sfg_1", "sha256:1", begins),))
+
+    found = settling(Question("m@1", "deploy", "p", day(10)), in_force, model, evidence)
+
+    assert (found.decision, found.clears, found.complete) == ("deny", (), True)

@@ -19,7 +19,7 @@ from tests.http.test_exceptions import requested
 from tests.http.test_orders import STOP
 
 MODELS = ("m@1", "n@1", "o@1")
-OUTCOMES = ("reached", "not-ruled-out", "ruled-out", "ruled-out", "inconclusive")
+OUTCOMES = ("reached", *["ruled-out"] * 5, "inconclusive")
 NEW_TO_EACH = {"id", "ledger"}
 
 
@@ -144,6 +144,15 @@ def without_what_is_new(answer: Json) -> bytes:
     return canonical_json({k: v for k, v in answer.items() if k not in NEW_TO_EACH})
 
 
+def _in_short(answer: Json) -> tuple[str, ...]:
+    """The decision, and what it says of the threshold and of its basis."""
+    return (
+        answer["decision"],
+        *(f"{one['status']} by {one['basis']}" for one in answer["thresholds"]),
+        *(one["met"] for one in answer["standards"]),
+    )
+
+
 async def again(client: httpx.AsyncClient, answer: Json, **more: Any) -> Json:
     """The same question, as of what the answer says that it saw."""
     provenance = answer["provenance"]
@@ -157,7 +166,7 @@ async def again(client: httpx.AsyncClient, answer: Json, **more: Any) -> Json:
     return await post(client, "determinations", question | more)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 async def test_asked_again_as_of_then_the_answer_is_the_same(
     empty: Service, empty_client: httpx.AsyncClient, seed: int
 ) -> None:
@@ -169,8 +178,8 @@ async def test_asked_again_as_of_then_the_answer_is_the_same(
         await history.record()
         await history.ask()
 
-    decisions = {answer["decision"] for answer in history.answers}
-    assert len(decisions) > 1, "a history in which nothing changes shows nothing"
+    seen = {_in_short(answer) for answer in history.answers}
+    assert len(seen) > 2, f"a history in which little changes shows little: {seen}"
     assert any(answer["changed"] for answer in history.answers)
     for answer in chance.sample(history.answers, len(history.answers)):
         same = await again(empty_client, answer)

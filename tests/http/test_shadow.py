@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.http.callers import now
 from app.operations import shadow
+from app.operations.backtest import answered_otherwise
 from app.operations.shadow import Shadows
 from app.storage import history
 from app.storage.database import SERVICE, Database
@@ -33,6 +34,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shadow, "IDLE_SECONDS", 0.02)
     monkeypatch.setattr(shadow, "PAGE_PAUSE_SECONDS", 0)
     monkeypatch.setattr(shadow, "ASIDE_SECONDS", 0)
+    monkeypatch.setattr(shadow, "SHARE", 1)
 
 
 async def begin(client: httpx.AsyncClient, path: str = SHADOW, **said: Any) -> Json:
@@ -301,14 +303,13 @@ async def test_what_fails_without_a_reason_is_counted_and_holds_nobody_up(
 ) -> None:
     """Else one question that cannot be decided would be asked for ever, and none after it."""
     client = empty_client
-    decide_again = shadow.answered_otherwise
 
     def fails_once(draft: Any, on_model: Any, id: str, document: Json) -> Any:
         if document["model"] == "broken@1":
             raise ZeroDivisionError
-        return decide_again(draft, on_model, id, document)
+        return answered_otherwise(draft, on_model, id, document)
 
-    monkeypatch.setattr(shadow, "answered_otherwise", fails_once)
+    monkeypatch.setattr("app.operations.shadow.answered_otherwise", fails_once)
     await tried(empty, client)
     await begin(client)
     await spoken_of(client, "broken@1", "m@1")
@@ -347,8 +348,8 @@ async def test_several_processes_look_at_each_question_once(
         await spoken_of(empty_client, "m@1", "n@1")
         await begin(empty_client)
         tasks = [asyncio.create_task(at_work.run()) for at_work in (one, two, three)]
-        for _ in range(4):
-            await ask_many(empty_client, models, 25)
+        for _ in range(5):
+            await ask_many(empty_client, models, 20)
         said = await caught_up(empty_client)
         for task in tasks:
             task.cancel()
@@ -499,7 +500,7 @@ async def test_metrics_tell_of_each_running_shadow(
 async def test_what_cannot_be_is_refused(
     reader: httpx.AsyncClient, method: str, path: str, told: tuple[int, str]
 ) -> None:
-    body = {} if method == "POST" else None
+    body: Json | None = {} if method == "POST" else None
 
     assert problem(await reader.request(method, path, json=body)) == told
 

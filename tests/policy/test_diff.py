@@ -109,9 +109,6 @@ EDITS = [
          "changed", "stricter"),
     Edit("told: [rso]}", "told: [rso, ceo]}", f"{STRONG}/interim_measures/told",
          "changed", "unknown"),
-    # That it names no action means that it stands in for the standard before all of them.
-    Edit("told: [rso]}", "told: [rso], actions: [training]}", f"{STRONG}/interim_measures/actions",
-         "changed", "stricter"),
     Edit(", interim_measures: {statement: s, clause: c, approved_by: [ceo], told: [rso]}", "",
          f"{STRONG}/interim_measures", "removed", "stricter"),
     Edit("attested_by: [ceo],", "attested_by: [ceo, rso],", "/standards/unwritten/attested_by",
@@ -269,6 +266,24 @@ def test_numbers_that_cannot_be_compared_are_told_without_an_effect(
 
     assert len(effects) == 2
     assert effects[pointer] == "unknown"
+
+
+def excepted(actions: str) -> PolicyVersion:
+    """The sample with an exception of its own, for those actions."""
+    return written(
+        "\nlines:\n",
+        "\nexceptions: {contract: {statement: s, clause: c, stands_for: [weak],"
+        f" approved_by: [ceo], at_most: P1M{actions}}}}}\nlines:\n",
+    )
+
+
+def test_an_exception_that_names_no_action_is_for_all_of_them() -> None:
+    everywhere, once = excepted(""), excepted(", actions: [training]")
+
+    for older, newer, effect in ((everywhere, once, "stricter"), (once, everywhere, "looser")):
+        (change,) = diff(older, newer).changes
+        assert (change.pointer, change.effect) == ("/exceptions/contract/actions", effect)
+    assert "was nothing, is now training" in as_text(diff(everywhere, once))
 
 
 def held_off(in_scope: str, out_of_scope: str) -> PolicyVersion:

@@ -162,6 +162,23 @@ async def test_nothing_is_built_on_entries_that_were_changed(fresh: Any) -> None
 
 
 @pytest.mark.parametrize(
+    "taken",
+    [
+        "INSERT INTO ledger_tile VALUES (0, 0, decode(repeat('00', 8192), 'hex'), sha256('it'))",
+        r"""INSERT INTO ledger_entry VALUES (255, 'model', 'm@1', 'key_a', '2026-01-01Z', 'entry',
+            sha256('\x00'::bytea || 'entry'), 'document', sha256('document'))""",
+    ],
+)
+async def test_a_place_that_is_taken_is_nobodys_name(fresh: Any, taken: str) -> None:
+    """Somebody wrote there who is not the writer; no caller is to think that it was their doing."""
+    async with writing(fresh) as ledger:
+        await append(ledger, *(evidence() for _ in range(255)))
+        await as_superuser(fresh, taken)
+        with pytest.raises(LedgerFault, match="refuses a record of ours"):
+            await append(ledger, evidence())
+
+
+@pytest.mark.parametrize(
     ("damage", "said"),
     [
         ("root = sha256('another')", "does not agree with itself"),
