@@ -71,6 +71,16 @@ def test_no_published_text_was_changed() -> None:
     )
 
 
+def test_a_line_keeps_its_unit_and_direction_from_version_to_version() -> None:
+    """Else one result could not be held against both."""
+    told: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for version in map(version_in, TEXTS):
+        for name, line in version.lines.items():
+            told.setdefault((version.policy, name), set()).add((line.unit, line.riskier))
+
+    assert {name: words for name, words in told.items() if len(words) > 1} == {}
+
+
 # --- proofs ------------------------------------------------------------------------------------
 
 
