@@ -5,6 +5,8 @@
 #   make test         run the tests
 #   make check        every check there is: format, lint, types, imports, tests
 #   make proofs       prove every shipped policy version anew, and keep that (20 minutes of a core)
+#   make coverage     see that the tests of policy, assessment and determination reach every branch
+#   make mutants      see which small changes to those three no test notices (SHARE=0.1 of them)
 #
 # PYTHON=python3.13 picks another Python, VENV=folder another folder for it,
 # ARGS="-k name" goes to pytest. Plain make of 2006 (3.81, as on macOS) is enough.
@@ -12,11 +14,14 @@
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
+SHARE  ?= 0.1
+SEED   ?= 1
+ROOMS  := policy assessment determination
 BIN    := $(VENV)/bin
 # pip takes whatever index the machine is set up with, and only what the hashes name.
 PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 
-.PHONY: help install quickstart test check lint format lock openapi proofs image clean
+.PHONY: help install quickstart test check lint format lock openapi proofs coverage mutants image clean
 .NOTPARALLEL:
 
 help:
@@ -54,11 +59,20 @@ openapi: $(VENV)/.installed
 proofs: $(VENV)/.installed
 	@nice -n 19 $(BIN)/aslgate policy prove --write policies
 
+# Only tests that need no database, with few examples each and without those that take long.
+coverage: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest -q -p tests.quick $(ROOMS:%=--cov=app.%) --cov-branch \
+		--cov-report=term-missing:skip-covered --cov-fail-under=100 $(ROOMS:%=tests/%) tests/laws/test_gate.py
+
+# One process. A tenth of them takes the better part of an hour; SEED=2 is another tenth.
+mutants: $(VENV)/.installed-dev
+	@nice -n 19 $(BIN)/python -m tests.mutants --share $(SHARE) --seed $(SEED)
+
 image:
 	docker build --tag aslgate .
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist mutants .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # The stamp is written last: an installation that stopped half-way is not taken for a finished
 # one, and the next make goes on with it. A folder without a working pip (an interrupted venv, a

@@ -17,8 +17,9 @@ class Settings(BaseSettings):
     """Where the embedded Postgres keeps its data; by default under the user's data directory."""
     postgres_bin: Path | None = None
     """Postgres binaries to use instead of the wheel's."""
-    service_role: str | None = None
-    """With `database_url`: the role that `migrate` grants to, if the service connects as another."""
+    service_role: str = Field(default="aslgate_service", min_length=1)
+    """With `database_url`: the role that the service connects as. `migrate` makes it where there is
+    none, and grants it what the service needs; it must not be the one that owns the tables."""
     bootstrap_key: SecretStr | None = None
     """Becomes the first admin key at the first start; ignored once any key exists."""
     log_name: str = "localhost/aslgate"
@@ -45,6 +46,6 @@ class Settings(BaseSettings):
     backtests_at_once: int = Field(default=2, ge=1)
     """How many backtests a process runs at once; some wait, and more are answered 503."""
     explanations_at_once: int = Field(default=2, ge=1)
-    """How many explanations and settlings a process works out at once; likewise."""
+    """How many explanations, settlings, diffs and replays at once; likewise."""
     deadline_seconds: float = Field(default=2.0, gt=0)
     """How long a write may wait before it is answered 503."""

@@ -62,15 +62,18 @@ async def compare(
     without, beside = Seen(), Seen()
     looked_at = asked_for = 0
     await Seen().turn(port, key, clients, seconds)
-    for _ in range(rounds):
-        await asyncio.sleep(FOUND_SECONDS)
-        await without.turn(port, key, clients, seconds)
-        await said(client)
-        await asyncio.sleep(FOUND_SECONDS)
-        before = len(beside.waits)
-        await beside.turn(port, key, clients, seconds)
-        asked_for += len(beside.waits) - before
-        looked_at += (await said(client, f"{SHADOW}/stop"))["summary"]["decided"]
+    for number in range(rounds):
+        # Each kind comes first as often as the other.
+        for shadowed in (number % 2 == 0, number % 2 == 1):
+            if shadowed:
+                await said(client)
+            await asyncio.sleep(FOUND_SECONDS)
+            seen = beside if shadowed else without
+            before = len(seen.waits)
+            await seen.turn(port, key, clients, seconds)
+            if shadowed:
+                asked_for += len(seen.waits) - before
+                looked_at += (await said(client, f"{SHADOW}/stop"))["summary"]["decided"]
     ours, theirs = beside.figures(), without.figures()
     for what, value in ours.items():
         ratio = value / theirs[what]

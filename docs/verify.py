@@ -3,18 +3,19 @@
 
     python3 verify.py --key VKEY [--witness VKEY ...] FILE
 
-FILE is what `aslgate ledger bundle ID` writes. VKEY is the ledger's verifier key, had from somewhere
-else. Needs Python 3.11 and `cryptography`. Exit code 0: all of it holds; 1: not; 2: usage. Written
-from RFC 9162 2.1.3.2 and C2SP signed-note, tlog-checkpoint and tlog-cosignature. What it does not
-do is recompute the decision: `aslgate ledger verify FILE` does.
+FILE is what `aslgate ledger bundle ID` writes, or a receipt (`/v1/determinations/ID/proof`). VKEY is
+the ledger's verifier key, had from somewhere else. Needs Python 3.11 and `cryptography`. Exit code 0:
+all of it holds; 1: not; 2: usage. Written from RFC 9162 2.1 and C2SP signed-note, tlog-checkpoint,
+tlog-cosignature and tlog-proof. What it does not do is recompute the decision: `aslgate ledger verify
+FILE` does.
 """
 
 import argparse
 import hashlib
 import json
+import re
 import sys
-from base64 import b64decode
-from functools import partial
+from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,19 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 ED25519, COSIGNATURE = 1, 4
+SCHEMA, RECEIPT = "aslgate/bundle/v1", "c2sp.org/tlog-proof@v1\n"
+IN_FORCE = {"policy-version", "policy-approval", "policy-activation"}
 Records = list[tuple[dict[str, Any], bytes]]
-decoded = partial(b64decode, validate=True)
 
 
-def need(holds: bool, why: str) -> None:
+def need(holds: object, why: str) -> None:
     if not holds:
         raise ValueError(why)
+
+
+def decoded(text: str) -> bytes:
+    need(b64encode(b64decode(text)).decode() == text, "base64 is not as it is written")
+    return b64decode(text)
 
 
 def sha256(data: bytes) -> bytes:
@@ -38,71 +45,71 @@ def sha256(data: bytes) -> bytes:
 def verifier_key(vkey: str, kind: int) -> tuple[str, bytes, bytes]:
     """Name, key id and public key of `name+id+base64`, as C2SP signed-note writes it."""
     name, id_, key = vkey.split("+", 2)
-    material = decoded(key)
+    material, computed = decoded(key), sha256(name.encode() + b"\n" + decoded(key))[:4]
     need(len(material) == 33 and material[0] == kind, f"not an Ed25519 key of type {kind}: {vkey}")
-    computed = sha256(name.encode() + b"\n" + material)[:4]
     need(computed.hex() == id_, f"the key id of {vkey} is not that of its key")
     return name, computed, material[1:]
 
 
 def signed_text(note: str, vkey: str, kind: int) -> str:
     """The text of the note, if that key signed it."""
-    text, separator, signatures = note.rpartition("\n\n")
-    need(bool(separator) and signatures.endswith("\n"), "the checkpoint is no signed note")
+    text, _, signatures = note.rpartition("\n\n")
+    need(
+        re.fullmatch("(\u2014 [^ \n]+ [^ \n]+\n)+", signatures), "the checkpoint is no signed note"
+    )
     text, (name, id_, public) = text + "\n", verifier_key(vkey, kind)
-    for line in signatures[:-1].split("\n"):
-        (dash, signer, _), raw = line.split(" "), decoded(line.split(" ")[-1])
-        need(dash == "\u2014" and len(raw) > 4, "a signature line is malformed")
-        if (signer, raw[:4]) != (name, id_):
-            continue
-        message, raw = text.encode(), raw[4:]
-        if kind == COSIGNATURE:
-            time = int.from_bytes(raw[:8])
-            message, raw = f"cosignature/v1\ntime {time}\n".encode() + message, raw[8:]
-        try:
-            Ed25519PublicKey.from_public_bytes(public).verify(raw, message)
-        except InvalidSignature:
-            raise ValueError(f"the signature of {name} does not verify") from None
-        return text
+    for _, signer, encoded in map(str.split, signatures.splitlines()):
+        message, raw = text.encode(), decoded(encoded)
+        if (signer, raw[:4]) == (name, id_):
+            if kind == COSIGNATURE:
+                time = int.from_bytes(raw[4:12])
+                message = f"cosignature/v1\ntime {time}\n".encode() + message
+            Ed25519PublicKey.from_public_bytes(public).verify(raw[-64:], message)
+            need(len(raw) == (76 if kind == COSIGNATURE else 68), "a signature is too long")
+            return text
     raise ValueError(f"{name} did not sign the checkpoint")
 
 
 def root_from(leaf: bytes, index: int, size: int, path: list[bytes]) -> bytes:
-    """The root that the inclusion proof leads to: RFC 9162, 2.1.3.2."""
-    need(0 <= index < size, f"entry {index} is not in a tree of {size}")
-    fn, sn, r = index, size - 1, leaf
-    for p in path:
-        need(sn != 0, "the inclusion proof is too long")
-        if fn & 1 or fn == sn:
-            r = sha256(b"\x01" + p + r)
-            while not fn & 1 and fn:
-                fn, sn = fn >> 1, sn >> 1
-        else:
-            r = sha256(b"\x01" + r + p)
-        fn, sn = fn >> 1, sn >> 1
-    need(sn == 0, "the inclusion proof is too short")
-    return r
+    """The root that the inclusion proof leads to, by the recursion of RFC 9162, 2.1.3.1."""
+    need(0 <= index < size and (size > 1) == bool(path), "an inclusion proof is too long or short")
+    if size == 1:
+        return leaf
+    left, beside = 1 << (size - 1).bit_length() - 1, path[-1]
+    if index < left:
+        return sha256(b"\x01" + root_from(leaf, index, left, path[:-1]) + beside)
+    return sha256(b"\x01" + beside + root_from(leaf, index - left, size - left, path[:-1]))
+
+
+def read(data: str) -> dict[str, Any]:
+    """The bundle; or a receipt in the form of one, of no determination."""
+    if not data.startswith(RECEIPT):
+        return {"determination": None, **json.loads(data)}
+    (_, extra, index, *path), note = data.split("\n\n")[0].split("\n"), data.split("\n\n", 1)[1]
+    need(extra[:6] + index[:6] == "extra index ", "the receipt is malformed")
+    record = {"index": int(index[6:]), "entry": extra[6:], "document": None, "inclusion": path}
+    return {"schema": SCHEMA, "checkpoint": note, "records": [record]}
 
 
 def check(bundle: dict[str, Any], vkey: str, witnesses: list[str]) -> tuple[str, Records]:
     """What the checkpoint says, and each record's entry with its bytes (none where left out)."""
-    need(bundle["schema"] == "aslgate/bundle/v1", "not a bundle of a version that is known here")
+    need(bundle["schema"] == SCHEMA, "not a bundle of a version that is known here")
     text = signed_text(bundle["checkpoint"], vkey, ED25519)
     [signed_text(bundle["checkpoint"], witness, COSIGNATURE) for witness in witnesses]
-    lines = text.split("\n")
-    need(len(lines) == 4 and lines[1].isdecimal(), "the checkpoint has not three lines")
-    origin, size, root = lines[0], int(lines[1]), decoded(lines[2])
-    need(origin == vkey.split("+", 1)[0], f"the checkpoint is of another log, {origin}")
+    origin, size, root = text.removesuffix("\n").split("\n")
+    need(origin == vkey.split("+")[0], f"the checkpoint is of another log, {origin}")
     records: Records = []
     for record in bundle["records"]:
-        index, leaf = record["index"], decoded(record["entry"])
-        path = [decoded(line) for line in record["inclusion"]]
-        there = root_from(sha256(b"\x00" + leaf), index, size, path) == root
-        need(there, f"entry {index} is not in the tree that the checkpoint names")
-        entry = json.loads(leaf)
+        index, leaf, path = record["index"], decoded(record["entry"]), record["inclusion"]
+        there = root_from(
+            sha256(b"\x00" + leaf), index, int(size), [decoded(line) for line in path]
+        )
+        need(there == decoded(root), f"entry {index} is not in the tree that the checkpoint names")
+        need(not records or records[-1][0]["index"] < index, f"entry {index} is out of order")
+        entry, left_out = json.loads(leaf), record["document"] is None
         need((entry["index"], entry["log"]) == (index, origin), f"entry {index} belongs elsewhere")
-        document = b"" if record["document"] is None else decoded(record["document"])
-        same = record["document"] is None or sha256(document).hex() == entry["payload"]["sha256"]
+        document = b"" if left_out else decoded(record["document"])
+        same = left_out or sha256(document).hex() == entry["payload"]["sha256"]
         need(same, f"the bytes of entry {index} are not those that were recorded")
         records.append((entry, document))
     return text, records
@@ -111,37 +118,44 @@ def check(bundle: dict[str, Any], vkey: str, witnesses: list[str]) -> tuple[str,
 def rests_on(records: Records, id_: str) -> dict[str, Any]:
     """The determination, if all that it names is among the records, and was recorded before it."""
     by_subject = {entry["subject"]: (entry, document) for entry, document in records}
-    need(id_ in by_subject, f"{id_} is not in it")
     entry, said = by_subject[id_][0], json.loads(by_subject[id_][1])
     need(said["id"] == id_, "the determination calls itself by another id")
-    provenance = said["provenance"]
-    named = {piece["id"]: piece["digest"] for piece in provenance["evidence"]}
-    if policy := provenance["policy"]["digest"]:
+    known_at, policy = said["provenance"]["known_at"], said["provenance"]["policy"]["digest"]
+    named = {piece["id"]: piece["digest"] for piece in said["provenance"]["evidence"]}
+    named |= {said["model"]: None} if named else {}
+    named |= {said["changed"]["since"]: None} if said["changed"] else {}
+    if policy:
         named[policy] = policy
+        kinds = {
+            e["kind"]
+            for e, d in records
+            if policy in (e["subject"], json.loads(d or "{}").get("digest"))
+        }
+        need(kinds >= IN_FORCE, f"{policy} was not recorded, approved and put in force")
     for subject, digest in named.items():
-        need(subject in by_subject, f"it rests on {subject}, which is not in it")
         other = by_subject[subject][0]
-        need("sha256:" + other["payload"]["sha256"] == digest, f"{subject} has other bytes now")
-        need(other["index"] < provenance["known_at"], f"{subject} was recorded after it was known")
-    need(provenance["known_at"] <= entry["index"], "it saw more than there was")
+        same = digest in (None, "sha256:" + other["payload"]["sha256"])
+        need(same and other["index"] < known_at, f"{subject} was another, or recorded later")
+    need(known_at <= entry["index"], "it saw more than there was")
     return {**said, "recorded": entry["at"], "index": entry["index"]}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Check a bundle of aslgate offline.")
+    parser = argparse.ArgumentParser(description="Check a bundle or a receipt of aslgate offline.")
     parser.add_argument("--key", required=True)
     parser.add_argument("--witness", action="append", default=[])
     parser.add_argument("file", type=Path)
     asked = parser.parse_args()
     try:
-        bundle = json.loads(asked.file.read_bytes())
+        bundle = read(asked.file.read_bytes().decode())
         text, records = check(bundle, asked.key, asked.witness)
-        said = rests_on(records, bundle["determination"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        said = rests_on(records, bundle["determination"]) if "determination" in bundle else {}
+    except (InvalidSignature, ValueError, LookupError, TypeError, AttributeError) as error:
         sys.exit(f"REFUSED: {error!r}")
-    print(f"{said['decision'].upper()}: {said['action']} of {said['model']}, recorded", end=" ")
-    print(f"{said['recorded']} as entry {said['index']}, with {len(records)} records")
-    print("checkpoint: " + " ".join(text.split()))
+    print(
+        "{decision}: {action} of {model}, entry {index}".format(**said) if said else records[0][0]
+    )
+    print(f"with {len(records)} records, in the tree of {' '.join(text.split())}")
 
 
 if __name__ == "__main__":

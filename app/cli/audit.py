@@ -28,10 +28,9 @@ from app.cli.ledger import (
     Kept,
     LedgerKey,
     audited,
-    opened,
     print_report,
-    progress_bar,
     report_fields,
+    swept,
     trusted_of,
 )
 from app.cli.serve import DatabaseUrl, DataDir
@@ -127,7 +126,8 @@ def audit(
         if port is not None:
             start_http_server(port, addr=host, registry=told.registry)
         if once:
-            report, seconds = asyncio.run(_once(database, trusted))
+            sweep = Sweep(database, replays=True, trusted=trusted)
+            report, seconds = asyncio.run(swept(database, sweep))
             tell(report)
             _say(report, seconds, as_json)
             clean = report.is_clean
@@ -138,14 +138,6 @@ def audit(
             clean = not said.findings
     if not clean:
         raise typer.Exit(FAILED)
-
-
-async def _once(database: Database, trusted: Trusted) -> tuple[Report, float]:
-    begun = time.monotonic()
-    async with opened(database):
-        with progress_bar("entries") as moved:
-            report = await Sweep(database, replays=True, trusted=trusted).go_on(moved)
-    return report, time.monotonic() - begun
 
 
 class _Said:

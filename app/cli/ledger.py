@@ -106,21 +106,22 @@ def verify(
     """
     trusted = trusted_of(kept, ledger_key)
 
-    async def run(database: Database) -> Report:
-        async with opened(database):
-            with progress_bar("entries") as told:
-                return await Sweep(database, trusted=trusted).go_on(told)
-
-    begun = time.monotonic()
     with audited(database_url, data_dir) as database:
-        report = asyncio.run(run(database))
-    seconds = time.monotonic() - begun
+        report, seconds = asyncio.run(swept(database, Sweep(database, trusted=trusted)))
     if as_json:
         print_line(json.dumps(report_fields(report) | {"seconds": round(seconds, 3)}))
     else:
         print_report(report, seconds)
     if not report.is_clean:
         raise typer.Exit(FAILED)
+
+
+async def swept(database: Database, sweep: Sweep) -> tuple[Report, float]:
+    """What one sweep finds, and how many seconds it took; with a bar meanwhile."""
+    async with opened(database):
+        begun = time.monotonic()
+        with progress_bar("entries") as told:
+            return await sweep.go_on(told), time.monotonic() - begun
 
 
 def report_fields(report: Report) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from app.cli import service
-from app.cli.render import print_backtest
+from app.cli.render import print_backtest, print_shadow
 from app.determination.cases import Case, read_cases, run_case
 from app.determination.compare import Compared, compare
 from app.determination.coverage import coverage
@@ -422,6 +422,36 @@ def backtest(
         print_backtest(Console(), told, summary)
     if summary["failed"]:
         raise typer.Exit(service.FAILED)
+
+
+@commands.command()
+def shadow(
+    policy: PolicyName,
+    version: VersionName,
+    show: Annotated[bool, typer.Option("--status", help="Only say how it is doing.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End it. What it found is kept.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why it begins, or ends.")] = None,
+    url: service.Url = service.LOCAL,
+    key: service.Key = None,
+    as_json: service.Json = False,
+) -> None:
+    """Decide a version beside the one in force on every live question from now on, and say what it
+    says otherwise. It records nothing, and goes on until it is stopped or comes into force.
+    """
+    if show and stop:
+        service.fail("give --status or --stop, not both", service.USAGE)
+    path = f"{_path(policy, version)}/shadow"
+    with service.client(url, key) as http:
+        if show:
+            status = service.send(http, "GET", path)
+        else:
+            asked = f"{path}/stop" if stop else path
+            status = service.send(http, "POST", asked, json={"reason": reason})
+        latest = service.send(http, "GET", f"{path}/differences")["differences"]
+    if as_json:
+        sys.stdout.write(json.dumps(status | {"differences": latest}, indent=2) + "\n")
+    else:
+        print_shadow(Console(), status, latest)
 
 
 def _progress() -> Progress:

@@ -145,6 +145,27 @@ def print_backtest(console: Console, told: Sequence[Answer], summary: Answer) ->
             console.print(Text(f"{many:7}  {what}"))
 
 
+def print_shadow(console: Console, status: Answer, latest: Sequence[Answer]) -> None:
+    """Print how a shadow is doing, with the *latest* of its differences."""
+    name = f"{status['policy']} {status['version']}"
+    started, stopped = status["started"], status["stopped"]
+    why = f": {started['reason']}" if started["reason"] else ""
+    console.print(Text(f"{name} is shadowed since {started['at']} by {started['by']}{why}"))
+    if stopped is None:
+        behind = (
+            f"{status['behind']} entries behind the ledger" if status["behind"] else "up to date"
+        )
+        console.print(Text(f"it is running, {behind}"))
+    else:
+        by = f" by {stopped['by']}" if stopped["by"] else ""
+        why = f": {stopped['reason']}" if stopped["reason"] else ""
+        console.print(Text(f"it was stopped at {stopped['at']}{by}{why}"))
+    if status["past"]:
+        console.print(Text(f"{status['past']} asked about the past were not looked at"))
+    console.print()
+    print_backtest(console, [{"difference": one} for one in latest], status["summary"])
+
+
 def _backtested(line: Answer) -> Sequence[RenderableType]:
     if (failed := line.get("failed")) is not None:
         name = failed["determination"] or ""

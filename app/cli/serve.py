@@ -60,12 +60,18 @@ def serve(
 def migrate(database_url: DatabaseUrl = None, as_json: Json = False) -> None:
     """Bring a database by URL up to date. Give the address of the role that owns the tables.
 
-    With ASLGATE_SERVICE_ROLE, that role is granted what the service needs.
+    The service connects as another role: that in ASLGATE_SERVICE_ROLE, by default aslgate_service.
+    It is made where it is missing, and is granted what the service needs and nothing else.
     """
     settings = settings_of(database_url)
     if settings.database_url is None:
         fail("give --database-url or set ASLGATE_DATABASE_URL", USAGE)
-    url = settings.database_url.get_secret_value()
-    database.migrate(url, service_role=settings.service_role)
+    url, role = settings.database_url.get_secret_value(), settings.service_role
+    made = database.migrate(url, service_role=role)
     revision = database.expected_revision()
-    print_line(json.dumps({"revision": revision}) if as_json else f"the database is at {revision}")
+    if as_json:
+        print_line(json.dumps({"revision": revision, "service_role": role, "role_made": made}))
+        return
+    print_line(f"the database is at {revision}, and the service may use it as `{role}`")
+    if made:
+        print_line(f"`{role}` is new and has no password: give it one, or another way to log in")

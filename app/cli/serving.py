@@ -40,6 +40,7 @@ from app.storage.embedded import (
 )
 from app.storage.keys import UnusableKey
 from app.storage.ledger import LedgerFault
+from app.storage.rights import UnfitRole
 from app.storage.secret_files import read_or_make
 from app.storage.signer_files import UnusableSigner, new_ledger_key
 from app.storage.store import Store
@@ -59,6 +60,7 @@ UNUSABLE = (
     LedgerFault,
     NotAKey,
     Refusal,
+    UnfitRole,
     UnfitServer,
     UnusableAddress,
     UnusableKey,

@@ -131,7 +131,7 @@ def difference(compared: Compared) -> Difference | None:
 
 def difference_from_nothing(
     gate: str, model: str, action: str, at: str, was_version: str | None, now: Answer, version: str
-) -> Difference | None:
+) -> Difference:
     """What the draft would have said where a gate did not ask its policy."""
     nothing = {
         "decision": NOT_ASKED,
@@ -141,7 +141,8 @@ def difference_from_nothing(
         "reasons": (),
     }
     found = difference(Compared(None, model, action, at, nothing, was_version, now, version))
-    return None if found is None else found.model_copy(update={"gate": gate})
+    assert found is not None, "no draft decides that it was not asked"
+    return found.model_copy(update={"gate": gate})
 
 
 @dataclass(slots=True)

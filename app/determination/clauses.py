@@ -25,13 +25,15 @@ from app.policy.version import PolicyVersion, Requirement
 
 
 def clauses(version: PolicyVersion, action: str) -> tuple[PolicyVersion, ...]:
-    """Each clause of *version* on the action. There is always one: the scope and orders are in
-    each, and where the version does not name the action, it is itself its only clause.
+    """Each clause of *version* on the action; where that is not named, the version itself.
+
+    The scope and orders deny in each of them. There is always one: `app.policy.lint` refuses an
+    action that nothing must precede.
     """
     if action not in version.actions:
         return (version,)
     bare = _bare(version, action)
-    return tuple(map(_only_read, _each(version, bare, action))) or (_only_read(bare),)
+    return tuple(map(_only_read, _each(version, bare, action)))
 
 
 def _each(version: PolicyVersion, bare: PolicyVersion, action: str) -> Iterator[PolicyVersion]:

@@ -119,9 +119,9 @@ def compare(a: PolicyVersion, b: PolicyVersion) -> Compared:
 
 
 def _compared(a: PolicyVersion, b: PolicyVersion, action: str) -> ActionCompared:
-    shared = [what_decides(clause) for clause in clauses(b, action)]
+    shared = [_asked(clause) for clause in clauses(b, action)]
     own = clauses(_with_names_of(b, a), action)
-    left = [clause for clause in own if what_decides(clause) not in shared]
+    left = [clause for clause in own if _asked(clause) not in shared]
     looked_at, complete = 0, True
     for model in _models(a, b) if left else ():
         if scope_of(b, model, action) is Truth.NO:
@@ -144,16 +144,22 @@ def _compared(a: PolicyVersion, b: PolicyVersion, action: str) -> ActionCompared
     return ActionCompared(action=action, verdict=verdict, looked_at=looked_at)
 
 
+def _asked(clause: PolicyVersion) -> tuple[object, dict[str, str]]:
+    """What the clause decides by: also the units of its lines, for a result may name its own."""
+    return what_decides(clause), {name: line.unit for name, line in clause.lines.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class _Step:
     """A move at one age, or (`absent`) that a move against was not made.
 
-    Steps of one chain say more the younger they are.
+    Steps of one chain say more the younger they are. `unit`: in which unit a result is told.
     """
 
     move: Move
     age: timedelta
     chain: int
+    unit: str | None
     absent: bool = False
 
 
@@ -176,19 +182,31 @@ class _Pair:
         ages = {kind: _ages(durations) for kind, durations in _durations(a, b).items()}
         self.steps = (
             *(
-                _Step(move, age, chain)
-                for chain, move in enumerate(moves)
+                _Step(move, age, chain, unit)
+                for chain, (move, unit) in enumerate(self._in_units(moves))
                 for age in ages.get(move.kind, (_WITHIN,))
             ),
-            *(_Step(move, timedelta(0), -1 - i, absent=True) for i, move in enumerate(against)),
+            *(
+                _Step(move, timedelta(0), -1 - i, unit, absent=True)
+                for i, (move, unit) in enumerate(self._in_units(against))
+            ),
         )
         self.pieces = tuple(
             tuple(
-                piece(read, action, Placed(one, _AT - step.age), f"move_{i:03d}_{j}")
+                _told_in(
+                    step.unit, piece(read, action, Placed(one, _AT - step.age), f"move_{i:03d}_{j}")
+                )
                 for j, one in enumerate(self._under_both_names(step.move))
             )
             for i, step in enumerate(self.steps)
         )
+
+    def _in_units(self, moves: Iterable[Move]) -> Iterator[tuple[Move, str | None]]:
+        """Each move; a result on a line that has two units, in either of them."""
+        for move in moves:
+            lines = (version.lines.get(move.line or "") for version in (self.a, self.b))
+            units = dict.fromkeys(line.unit for line in lines if line is not None)
+            yield from ((move, unit) for unit in (units if len(units) > 1 else (None,)))
 
     def _under_both_names(self, move: Move) -> Iterator[Move]:
         yield move
@@ -268,6 +286,26 @@ class _Pair:
             "evidence": {name: bodies for name, bodies in lists.items() if bodies},
             "want": {"decision": decision},
         }
+
+
+def _told_in(unit: str | None, evidence: Evidence) -> Evidence:
+    """The evidence with its results in that unit."""
+    if unit is None:
+        return evidence
+    told = [
+        replace(
+            one,
+            item=one.item.model_copy(
+                update={
+                    "results": tuple(
+                        result.model_copy(update={"unit": unit}) for result in one.item.results
+                    )
+                }
+            ),
+        )
+        for one in evidence.assessments
+    ]
+    return replace(evidence, assessments=tuple(told))
 
 
 _DENY: Final = Decision.DENY.strictness

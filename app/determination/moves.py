@@ -339,7 +339,8 @@ def _assessment(read: Read, placed: Placed) -> Assessment:
     if move.line is not None and move.value is not None:
         value = move.value
         exact = Interval(low=value, high=value, confidence=Decimal("0.999"))
-        variants = {m.result.variant for m in read.current_results(move.line)}
+        current = read.current_results(move.line) if move.line in policy.lines else ()
+        variants = {m.result.variant for m in current}
         results = tuple(
             Result(line=move.line, value=value, interval=exact, variant=variant)
             for variant in sorted(variants | {None}, key=lambda v: v or "")

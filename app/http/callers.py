@@ -1,6 +1,7 @@
 """Who calls: a bearer API key, believed for half a second once it was checked, and what it may do."""
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -70,6 +71,11 @@ async def _everyone(request: Request) -> None:
 
 FOR_EVERYONE: Final[Any] = Depends(_everyone)
 """The dependency of a route that needs no key, in the place of `needs`."""
+
+
+def public_turn(request: Request) -> AbstractAsyncContextManager[None]:
+    """The turn in which what needs no key is read. Raises `Unavailable` where too many wait."""
+    return _turns(request).public.turn()
 
 
 def _refuse_unusable_parameters(request: Request) -> None:

@@ -4,7 +4,7 @@ it. Checkpoint and keys are for everyone.
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from app.http.callers import FOR_EVERYONE, Reading, needs, store_of
@@ -16,10 +16,12 @@ from app.http.documents import (
     open_answers,
 )
 from app.http.permissions import Permission
+from app.ledger.bundle import Bundle
 from app.ledger.checkpoint import LARGEST_SIZE, Receipt, read_checkpoint
 from app.ledger.entry import Kind
 from app.ledger.merkle import leaf_hash
 from app.ledger.note import VerifierKey, write_base64
+from app.operations.bundle import make_bundle
 from app.operations.prove import keys_on_record, latest_checkpoint, prove_entry, prove_record
 from app.storage.checkpoints import KeyOnRecord
 
@@ -97,6 +99,28 @@ async def read_determination_proof(id: str, request: Request, context: Reading) 
         context.store, id, kind=Kind.DETERMINATION.value, quorum=_quorum(request)
     )
     return _proof(receipt, request)
+
+
+@router.get(
+    "/determinations/{id}/bundle",
+    tags=["determinations"],
+    dependencies=[needs(Permission.READ)],
+    responses=answers(200, Bundle, "The bundle", 404),
+)
+async def read_determination_bundle(
+    id: str,
+    request: Request,
+    context: Reading,
+    evidence: bool = Query(True, description="`false`: leave out what the evidence says"),
+) -> Response:
+    """The determination with all that it rests on and their proofs, in one file that can be checked
+    and recomputed without this service. 503 `checkpoint-pending` until the next checkpoint.
+    """
+    async with context.turns.explanations.turn(), context.store.reading() as connection:
+        quorum = _quorum(request)
+        made = await make_bundle(connection, id, quorum=quorum, with_evidence=evidence)
+    headers = {"Cache-Control": "no-store"}
+    return Response(bytes(made), 200, headers, "application/json")
 
 
 @router.get(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from app.http.callers import FOR_EVERYONE, needs, store_of
+from app.http.callers import FOR_EVERYONE, needs, public_turn, store_of
 from app.http.documents import ConsistencyAnswer, InclusionAnswer, answers, open_answers
 from app.http.permissions import Permission
 from app.ledger.note import write_base64
@@ -62,7 +62,8 @@ async def read_ledger_tile(level: str, place: str, request: Request) -> Response
     """A tile of the Merkle tree: up to 256 hashes of a level, as in `0/x001/x234/067` or, where it
     holds eight hashes only, `0/x001/x234/067.p/8`.
     """
-    hashes = await read_tile(store_of(request), level, place)
+    async with public_turn(request):
+        hashes = await read_tile(store_of(request), level, place)
     return Response(hashes, 200, {"Cache-Control": f"public, {_FOR_EVER}"}, _BYTES_TYPE)
 
 
@@ -81,7 +82,8 @@ async def read_ledger_inclusion(
     """That an entry is in the ledger of a size (RFC 9162 §2.1.3). Which root that size has, only a
     checkpoint says.
     """
-    found = await read_inclusion(store_of(request), index, size)
+    async with public_turn(request):
+        found = await read_inclusion(store_of(request), index, size)
     answer = InclusionAnswer(
         index=found.index,
         leaf_hash=found.leaf_hash.hex(),
@@ -105,7 +107,8 @@ async def read_ledger_consistency(
     ] = None,
 ) -> JSONResponse:
     """That the ledger of a size holds all of what it held at a smaller one (RFC 9162 §2.1.4)."""
-    found = await read_consistency(store_of(request), old, new)
+    async with public_turn(request):
+        found = await read_consistency(store_of(request), old, new)
     answer = ConsistencyAnswer.model_validate(
         {
             "from": found.old,

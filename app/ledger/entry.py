@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+import orjson
+
 from app.canonical import canonical_json, sha256_hex
-from app.vocabulary import write_instant
+from app.vocabulary import read_instant, write_instant
 
 
 class Kind(Enum):
@@ -41,30 +43,74 @@ class Position:
     at: datetime
 
 
+class InvalidEntry(ValueError):
+    """Bytes that should be an entry are none; `str()` of it says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What an entry says. `log` names this log, so that an entry cannot be shown as another log's;
+    `subject` is the id of what was recorded, `actor` who recorded it, `at` the server's time.
+    """
+
+    log: str
+    index: int
+    kind: Kind
+    subject: str
+    actor: str
+    at: datetime
+    sha256: str
+    """Of the document, in hexadecimal."""
+    size: int
+    """How many bytes the document has."""
+
+    def __bytes__(self) -> bytes:
+        return canonical_json(
+            {
+                "actor": self.actor,
+                "at": write_instant(self.at),
+                "index": self.index,
+                "kind": self.kind.value,
+                "log": self.log,
+                "payload": {
+                    "sha256": self.sha256,
+                    "size": self.size,
+                    "type": payload_type(self.kind),
+                },
+                "subject": self.subject,
+                "v": 1,
+            }
+        )
+
+
 def entry_bytes(
     *, log: str, index: int, kind: Kind, subject: str, document: bytes, actor: str, at: datetime
 ) -> bytes:
-    """The canonical envelope of *document*: a few hundred bytes, however large the document.
+    """The canonical envelope of *document*: a few hundred bytes, however large the document."""
+    size, hashed = len(document), sha256_hex(document)
+    return bytes(Entry(log, index, kind, subject, actor, at, hashed, size))
 
-    `log` names this log, so that an entry cannot be shown as another log's. `subject` is the id of
-    what was recorded, `actor` who recorded it.
-    """
-    return canonical_json(
-        {
-            "actor": actor,
-            "at": write_instant(at),
-            "index": index,
-            "kind": kind.value,
-            "log": log,
-            "payload": {
-                "sha256": sha256_hex(document),
-                "size": len(document),
-                "type": payload_type(kind),
-            },
-            "subject": subject,
-            "v": 1,
-        }
-    )
+
+def read_entry(data: bytes) -> Entry:
+    """What the entry says that *data* is, in the one spelling that there is. Raises `InvalidEntry`."""
+    try:
+        said = orjson.loads(data)
+        read = Entry(
+            log=said["log"],
+            index=said["index"],
+            kind=Kind(said["kind"]),
+            subject=said["subject"],
+            actor=said["actor"],
+            at=read_instant(said["at"]),
+            sha256=said["payload"]["sha256"],
+            size=said["payload"]["size"],
+        )
+        written = bytes(read)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        written = b""
+    if written != data:
+        raise InvalidEntry("this is no entry of the ledger")
+    return read
 
 
 def payload_type(kind: Kind) -> str:

@@ -106,9 +106,10 @@ def nodes_of(leaves: range) -> tuple[Node, ...]:
     start, stop = leaves.start, leaves.stop
     found = []
     while start < stop:
-        widest = (stop - start).bit_length() - 1
-        level = min(widest, (start & -start).bit_length() - 1) if start else widest
-        found.append(Node(level, start >> level))
+        level = (stop - start).bit_length() - 1
+        number, beside = divmod(start, 1 << level)
+        assert beside == 0, "a subtree begins at a multiple of its width"
+        found.append(Node(level, number))
         start += 1 << level
     return tuple(found)
 

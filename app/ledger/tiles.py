@@ -111,7 +111,7 @@ def node_in(tile: Tile, hashes: bytes, node: Node) -> bytes:
     Raises `LookupError` where the tile does not hold all that the node covers.
     """
     height = node.level - tile.level * HEIGHT
-    wide = 1 << height if 0 <= height <= HEIGHT else 0
+    wide = 1 << height if height >= 0 else 0
     first = node.number * wide - (tile.number << HEIGHT)
     last = first + wide
     if not wide or first < 0 or last * HASH_BYTES > len(hashes):
@@ -139,7 +139,7 @@ def entries_in(bundle: bytes) -> tuple[bytes, ...]:
     rest = memoryview(bundle)
     while rest:
         end = 2 + int.from_bytes(rest[:2], "big")
-        if len(rest) < max(end, 2):
+        if len(rest) < end:
             raise ValueError("the bundle ends in the middle of an entry")
         entries.append(bytes(rest[2:end]))
         rest = rest[end:]

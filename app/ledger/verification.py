@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from app.canonical import digest, sha256_hex
+from app.canonical import canonical_json, digest, sha256_hex
 from app.ledger.checkpoint import Checkpoint
 from app.ledger.entry import Kind, payload_type
 from app.ledger.merkle import HASH_BYTES, Frontier, Node, leaf_hash, nodes_of
@@ -82,11 +82,12 @@ class Walk:
         return not self._is_broken
 
     def found(self, index: int | None, *what: str) -> None:
-        """Note what is wrong with the entry at *index*."""
+        """Note what is wrong with the entry at *index*, or with the whole; once."""
         if index is not None:
             self.bad.add(index)
-        if len(self.findings) < MOST_FINDINGS:
-            self.findings += [Finding(index, one) for one in what]
+        for one in (Finding(index, text) for text in what):
+            if len(self.findings) < MOST_FINDINGS and one not in self.findings:
+                self.findings.append(one)
 
     def take(
         self, entries: Iterable[StoredEntry], signed: Mapping[int, Checkpoint]
@@ -255,14 +256,15 @@ def _otherwise(log: str, one: StoredEntry, said: Mapping[str, Any]) -> Iterator[
     if said["payload"]["sha256"] != sha256:
         yield f"the document is not the one that was hashed, `{said['payload']['sha256']}`"
         return
+    if one.kind not in _PAYLOAD_TYPES:
+        yield f"there is no kind `{one.kind}`"
+        return
     should = _envelope(log, one, sha256, write_instant(one.at))
     differ = [name for name, value in should.items() if said.get(name) != value]
     for name in differ:
         row, hashed = should[name], said.get(name)
         yield f"the row has the {name} `{row}`, and the entry that was hashed `{hashed}`"
-    if one.kind not in _PAYLOAD_TYPES:
-        yield f"there is no kind `{one.kind}`"
-    if not differ:
+    if not differ and canonical_json(should) != one.entry:
         yield "the entry says the same in other bytes, or more than it should"
 
 

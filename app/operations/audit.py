@@ -98,13 +98,16 @@ class Sweep:
 
         Raises `Unavailable`: then the sweep is void, for part of a page was not looked at.
         """
-        async with whole_ledger.reading(self.database) as connection:
+        async with (
+            whole_ledger.reading(self.database) as connection,
+            whole_ledger.reading(self.database) as beside,
+        ):
             head = await whole_ledger.stored_head(connection)
             if head is None:
                 return self.so_far()
             if self._walk is None:
                 self._walk = Walk(head.log)
-            await self._look(connection, self._walk, head, progress)
+            await self._look(connection, beside, self._walk, head, progress)
             first = self._unverified(self._walk)
             if first is None:
                 return self._report(self._walk, None)
@@ -119,7 +122,12 @@ class Sweep:
         return self._report(self._walk, self._walk.last_at)
 
     async def _look(
-        self, connection: Any, walk: Walk, head: whole_ledger.StoredHead, progress: Progress
+        self,
+        connection: Any,
+        beside: Any,
+        walk: Walk,
+        head: whole_ledger.StoredHead,
+        progress: Progress,
     ) -> None:
         """1. See that the ledger has not become smaller, and that nothing reaches beyond its end.
         2. Read what was signed of it, here and elsewhere.
@@ -135,19 +143,23 @@ class Sweep:
         for one in head.beyond():
             walk.found(one.index, one.what)
         signed = await self._signed(connection, walk, head)  # (2)
-        while walk.index < head.size:  # (3)
+        behind = range(walk.index, walk.index)
+        while walk.index < head.size or behind:  # (3)
             first = walk.index
-            page = await whole_ledger.entries_from(connection, first, head.size)
-            if not page:
-                walk.missing(head.size)
-                return
-            filled = await asyncio.to_thread(walk.take, page, signed)
-            walk.compare_tiles(filled, await whole_ledger.tiles(connection, filled))
-            for one in await whole_ledger.misfiled(connection, first, walk.index):
+            # The server looks through one page's rows while we look at the next page.
+            page, misfiled = await asyncio.gather(
+                _take_page(connection, walk, head.size, signed),
+                whole_ledger.misfiled(beside, behind.start, behind.stop),
+            )
+            for one in misfiled:
                 walk.found(one.index, one.what)
             if self.replays:
                 await self._replay(walk, page)
             progress(walk.index, head.size)
+            behind = range(first, walk.index)
+            if not page and walk.index < head.size:
+                walk.missing(head.size)
+                return
         frontier = head.read_frontier()  # (4)
         if frontier is None:
             walk.found(None, "the head's frontier is none of a tree of its size")
@@ -159,8 +171,12 @@ class Sweep:
     ) -> dict[int, Checkpoint]:
         """The checkpoints to hold the tree against, by size: those that are new to this sweep."""
         notes = await whole_ledger.checkpoint_notes(connection, above=walk.frontier.size)
-        async with self.database.reading() as reading:
-            statements = await checkpoints.key_statements(reading)
+        statements: Sequence[KeyOnRecord] = ()
+        async with self.database.reading(seconds=REPLAY_SECONDS) as reading:
+            try:
+                statements = await checkpoints.key_statements(reading)
+            except InvalidNote as fault:
+                walk.found(None, f"what is on record of the log's keys is no statement: {fault}")
         keys = _keys(self.trusted.keys, statements)
         read, faults = await asyncio.to_thread(_read, notes, keys, head.log)
         for what in faults[:MOST_FAULTS]:
@@ -215,6 +231,17 @@ class Sweep:
             agreed=walk.agreed,
             outside=self._outside if self._outside <= walk.agreed else 0,
         )
+
+
+async def _take_page(
+    connection: Any, walk: Walk, size: int, signed: Mapping[int, Checkpoint]
+) -> list[StoredEntry]:
+    """The walk's next page, looked at; empty where there is no further entry."""
+    page = await whole_ledger.entries_from(connection, walk.index, size)
+    # Off the event loop, on which the other connection waits for its answers.
+    filled = await asyncio.to_thread(walk.take, page, signed)
+    walk.compare_tiles(filled, await whole_ledger.tiles(connection, filled))
+    return page
 
 
 _ANSWERS: Final = (Kind.DETERMINATION.value, Kind.GATE.value)

@@ -6,6 +6,7 @@ Nothing that is answered here will ever be answered otherwise, for the tree of a
 from dataclasses import dataclass
 
 from app.errors import InvalidParameter, NotFound
+from app.ledger.merkle import consistency_ranges, inclusion_ranges
 from app.ledger.tiles import Tile, parse_tile
 from app.storage import tree
 from app.storage.database import DatabaseConnection
@@ -72,13 +73,10 @@ async def read_inclusion(store: Store, index: int, size: int | None) -> Inclusio
         size = await _known_size(connection, size, "size")
         if index >= size:
             raise InvalidParameter("index", f"is not below `{size}`, the size of the tree")
-        return Inclusion(
-            index,
-            await tree.leaf_hash_at(connection, index),
-            size,
-            await tree.root_at(connection, size),
-            await tree.inclusion_proof(connection, index, size),
-        )
+        of_leaf, of_tree = range(index, index + 1), range(size)
+        asked = (of_leaf, of_tree, *inclusion_ranges(index, size))
+        leaf, root, *proof = await tree.range_hashes(connection, asked)
+    return Inclusion(index, leaf, size, root, tuple(proof))
 
 
 async def read_consistency(store: Store, old: int, new: int | None) -> Consistency:
@@ -90,13 +88,9 @@ async def read_consistency(store: Store, old: int, new: int | None) -> Consisten
         new = await _known_size(connection, new, "to")
         if old > new:
             raise InvalidParameter("from", f"is more than `{new}`, the size that it is to end at")
-        return Consistency(
-            old,
-            await tree.root_at(connection, old),
-            new,
-            await tree.root_at(connection, new),
-            await tree.consistency_proof(connection, old, new),
-        )
+        asked = (range(old), range(new), *consistency_ranges(old, new))
+        old_root, new_root, *proof = await tree.range_hashes(connection, asked)
+    return Consistency(old, old_root, new, new_root, tuple(proof))
 
 
 async def _known_size(connection: DatabaseConnection, size: int | None, parameter: str) -> int:

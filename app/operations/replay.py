@@ -82,7 +82,8 @@ async def _replay(context: Context, id: str, kind: Kind) -> Replay:
     record = await context.store.record(id)
     if record is None or record.kind is not kind:
         raise NotFound(kind.value, id)
-    return await Replayer(context.store.reading).replay(record)
+    async with context.turns.explanations.turn():
+        return await Replayer(context.store.reading).replay(record)
 
 
 async def replay_all(reading: Reading) -> AsyncIterator[tuple[Replay, int]]:
@@ -186,20 +187,7 @@ class Replayer:
             raise NotRebuilt(f"it says that it saw {known_at} entries")
         known = await self._known(connection, question.model, known_at, size)
         spans = await self._spans(connection, question.policy, known_at, size)
-        previous = None
-        semantics = document["provenance"]["engine"]["semantics"]
-        as_known = known_at != record.position.index or await records.is_as_known(
-            connection, record.position.index
-        )
-        if says_what_changed(as_known=as_known, semantics=semantics):
-            previous = await records.previous_determination(
-                connection,
-                question.model,
-                question.action,
-                question.policy,
-                at=question.at,
-                before=known_at,
-            )
+        previous = await answer_before(connection, record, document)
         return recomputed(
             document,
             RestsOn(in_force_at(spans, question.at), known.model, known.evidence),
@@ -275,6 +263,31 @@ class Replayer:
             found = await history.policy_history(connection, policy, before=before)
             _keep(self._policies, policy, (before, found))
         return found.known_at(known_at)
+
+
+async def answer_before(
+    connection: DatabaseConnection, record: Recorded, document: Mapping[str, Any]
+) -> Recorded | None:
+    """The determination since which *record* says what changed, which reads as *document*; `None`:
+    it says of none.
+    """
+    question, provenance = question_of(document), document["provenance"]
+    known_at, semantics = provenance["known_at"], provenance["engine"]["semantics"]
+    index = record.position.index
+    if says_what_changed(as_known=known_at != index, semantics=semantics) and (
+        # One that saw the ledger up to itself may have been asked for so, all the same.
+        says_what_changed(as_known=True, semantics=semantics)
+        or not await records.is_as_known(connection, index)
+    ):
+        return await records.previous_determination(
+            connection,
+            question.model,
+            question.action,
+            question.policy,
+            at=question.at,
+            before=known_at,
+        )
+    return None
 
 
 async def _semantics(connection: DatabaseConnection, ids: list[str]) -> int:

@@ -39,10 +39,11 @@ from app.vocabulary import Document, Instant, Sentence, Truth, read_instant
 PAGE: Final = 32
 """How many recorded answers are read at once; what comes of them is kept at once."""
 
-SHARE: Final = 0.2
-"""How much of the time, and so of a core at most, a question is being decided. The time in which its
-thread waits for requests counts too: the more of them there are, the less is done.
-"""
+PAGE_SECONDS: Final = 1.0
+"""For how long at most what was decided is not kept yet."""
+
+SHARE: Final = 0.1
+"""How much of a core deciding may take: what a caller waits for longer is as much of an answer."""
 
 PAGE_PAUSE_SECONDS: Final = 0.02
 """How long the database has its peace between two pages."""
@@ -245,15 +246,25 @@ class Shadows:
             await asyncio.sleep(patience)
 
     async def turn(self) -> bool:
-        """Look at the next page of each running shadow. Whether there is more to look at at once."""
+        """Look at the next page of each running shadow. Whether there is more to look at at once.
+
+        Where one cannot go on, that is raised once all others have had their turn.
+        """
         async with self._store.reading() as connection:
             self.size = await records.ledger_size(connection)
             self.running = await shadows.running(connection)
         for known in (self._drafts, self._left, self._aside_until):
             for id in known.keys() - {shadow.id for shadow in self.running}:
                 del known[id]
-        more = [await self._look(shadow) for shadow in self.running]
-        return any(more)
+        more, trouble = False, None
+        for shadow in self.running:
+            try:
+                more = await self._look(shadow) or more
+            except Exception as error:  # noqa: BLE001 - raised below
+                trouble = error
+        if trouble is not None:
+            raise trouble
+        return more
 
     async def _look(self, shadow: Shadow) -> bool:
         if self._is_another_at_it(shadow):
@@ -271,12 +282,12 @@ class Shadows:
         if draft is None or draft.stream != versions[stream]:
             draft = await tried(self._store, shadow.policy, shadow.version)
             self._drafts[shadow.id] = draft
-        while page.is_open:
+        until = time.monotonic() + PAGE_SECONDS
+        while page.is_open and time.monotonic() < until:
             # One at a time: requests have their turn between two, and wait for no more than one.
-            begun = time.monotonic()
-            await asyncio.to_thread(page.look_at_next, draft.version, histories)
-            await asyncio.sleep((time.monotonic() - begun) * (1 / SHARE - 1))
-        more = len(asked) == PAGE and not page.ended
+            spent = await asyncio.to_thread(page.look_at_next, draft.version, histories)
+            await asyncio.sleep(spent * (1 / SHARE - 1))
+        more = page.is_open or (len(asked) == PAGE and not page.ended)
         after = page.result(asked[-1].record.position.index + 1 if more else size)
         now = self._clock()
         if page.ended or (not more and _is_in_force(draft, now)):
@@ -306,8 +317,9 @@ class _Page:
         self._tally = Tally.of(shadow.summary)
         self._past = shadow.past
         self._to_do = deque(_to_do(shadow.policy, asked))
-        self._ended_at: int | None = None
         self.found: list[Found] = []
+        self.ended = False
+        """Whether the next answer was given under the draft itself: nothing is beside it any more."""
 
     @property
     def models(self) -> set[str]:
@@ -319,25 +331,26 @@ class _Page:
         """Whether there is more to decide."""
         return bool(self._to_do) and not self.ended
 
-    @property
-    def ended(self) -> bool:
-        """Whether an answer was given under the draft itself: there is nothing beside it any more."""
-        return self._ended_at is not None
-
     def result(self, end: int) -> Shadow:
-        """The shadow after all of this, where that goes up to index *end*."""
-        end = end if self._ended_at is None else self._ended_at
+        """The shadow after what was looked at, where all of it goes up to index *end*."""
+        end = self._to_do[0].index if self._to_do else end
         return replace(self._shadow, next=end, past=self._past, summary=self._tally.summary())
 
-    def look_at_next(self, draft: PolicyInForce, histories: dict[str, ModelHistory]) -> None:
-        """Decide the next of what is left, if it is to be decided."""
-        one = self._to_do.popleft()
-        if not one.live:
-            self._past += 1
-        elif one.was_given_under(draft):
-            self._ended_at = one.index
-        else:
+    def look_at_next(self, draft: PolicyInForce, histories: dict[str, ModelHistory]) -> float:
+        """Decide the next of what is left, if it is to be decided. How many seconds of a core that
+        took.
+        """
+        begun = time.thread_time()
+        one = self._to_do[0]
+        if one.live and one.was_given_under(draft):
+            self.ended = True
+            return 0
+        if one.live:
             self._compare(draft, histories[one.document["model"]], one)
+        else:
+            self._past += 1
+        self._to_do.popleft()
+        return time.thread_time() - begun
 
     def _compare(self, draft: PolicyInForce, on_model: ModelHistory, one: "_ToDo") -> None:
         try:

@@ -32,7 +32,7 @@ from app.storage.ledger import LedgerFault
 from app.storage.signer_files import LastWord, LedgerKeys, UnusableSigner
 from app.storage.store import Store
 
-INTERVAL_SECONDS: Final = 0.9
+INTERVAL_SECONDS: Final = 0.8
 """How often there is a turn: so what is recorded is under a checkpoint within a second."""
 
 _log: Final = logging.getLogger("aslgate.signer")
@@ -64,6 +64,7 @@ class Signer:
         self._witnesses = tuple(witnesses)
         self._http: httpx.AsyncClient | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
         self._asked: dict[Witness, asyncio.Task[None]] = {}
         self._trouble: dict[object, str] = {}
         self.signed: Signed | None = None
@@ -75,21 +76,27 @@ class Signer:
         if self._witnesses:
             self._http = httpx.AsyncClient()
         await self._turn()
+        self._ask_witnesses()
         self._task = asyncio.create_task(self._go_on(), name="ledger-signer")
 
     async def close(self) -> None:
         """Sign what was recorded last, if the database lets us, and stop."""
-        tasks = [*self._asked.values(), *([self._task] if self._task else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._stopping.set()
+        if self._task is not None:
+            await self._task
+        for asked in self._asked.values():
+            asked.cancel()
+        await asyncio.gather(*self._asked.values(), return_exceptions=True)
         await self._turn()
         if self._http is not None:
             await self._http.aclose()
 
     async def _go_on(self) -> None:
-        while True:
-            await asyncio.sleep(INTERVAL_SECONDS)
+        while not self._stopping.is_set():
+            # Only the waiting is cut off when we stop: a turn ends by itself, and soon.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), INTERVAL_SECONDS)
+                return
             await self._turn()
             self._ask_witnesses()
 
@@ -105,9 +112,9 @@ class Signer:
         except (LedgerFault, UnusableSigner, OSError) as fault:
             self._store.ledger.halted = str(fault)
             self._say("ledger", str(fault))
-        except Exception:  # noqa: BLE001 - whatever it is, nothing is recorded on an unchecked ledger
+        except Exception as error:  # noqa: BLE001 - on an unchecked ledger nothing is recorded
             self._store.ledger.halted = "the last checkpoint cannot be held against the ledger"
-            _log.exception("the signer failed")
+            self._say("ledger", f"the signer failed: {error!r}", error)
         else:
             if not looked:
                 return
@@ -115,11 +122,11 @@ class Signer:
             for what in ("database", "file", "ledger"):
                 self._trouble.pop(what, None)
 
-    def _say(self, what: object, trouble: str) -> None:
+    def _say(self, what: object, trouble: str, error: Exception | None = None) -> None:
         """Log a trouble once, not every second."""
         if self._trouble.get(what) != trouble:
             self._trouble[what] = trouble
-            _log.error("%s", trouble)
+            _log.error("%s", trouble, exc_info=error)
 
     async def sign(self) -> bool:
         """Take one turn; whether it was ours to take.

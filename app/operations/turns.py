@@ -1,6 +1,8 @@
-"""Long computations take turns, so that a few of them keep nobody from being answered.
+"""Long computations take turns, so that a few of them keep nobody from being answered; and so does
+what anyone may ask.
 
-They record nothing and hold no lock; what they use up is the processor, which every gate needs.
+They record nothing and hold no lock; what they use up is the processor, and readers of the database,
+which every gate needs.
 """
 
 import asyncio
@@ -10,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from app.errors import Unavailable
+from app.storage.database import READERS
 
 MOST_WAITING: Final = 8
 PATIENCE_SECONDS: Final = 2.0
+PUBLIC_AT_ONCE: Final = READERS // 2
 
 
 class Queue:
@@ -59,4 +63,6 @@ class Turns:
 
     backtests: Queue = field(default_factory=Queue)
     explanations: Queue = field(default_factory=Queue)
-    """Explanations, what would settle an answer, and what changed between two versions."""
+    """Explanations, what would settle an answer, what changed between two versions, and replays."""
+    public: Queue = field(default_factory=lambda: Queue(PUBLIC_AT_ONCE, most_waiting=64))
+    """What is read without a key: it leaves readers of the database to those who have one."""

@@ -50,8 +50,9 @@ async def latest(
     size = ledger_checkpoint.c.size
     asked = select(size, ledger_checkpoint.c.note).where(size >= at_least)
     if quorum:
-        seen = select(ledger_cosignature.c.size).group_by(ledger_cosignature.c.size)
-        asked = asked.where(size.in_(seen.having(func.count() >= quorum)))
+        # Counted from the newest one down, and no further than the first that has enough.
+        lines_under = select(func.count()).where(ledger_cosignature.c.size == size)
+        asked = asked.where(lines_under.scalar_subquery() >= quorum)
     row = (await connection.execute(asked.order_by(size.desc()).limit(1))).first()
     if row is None:
         return None

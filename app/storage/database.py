@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 
 from app.errors import Unavailable
-from app.storage import tables
+from app.storage import rights
 from app.storage.embedded import PostgresAddress
 
 OLDEST_SERVER: Final = 15
@@ -302,16 +302,16 @@ async def _prepare_roles(url: str) -> None:
         await connection.close()
 
 
-def migrate(owner: str | PostgresAddress, *, service_role: str | None = None) -> None:
-    """Bring the tables up to date, and give *service_role* its rights if there is such a role.
+def migrate(owner: str | PostgresAddress, *, service_role: str) -> bool:
+    """Bring the tables up to date, and give *service_role* its rights; whether that role was made.
 
     *owner* is the address with the credentials of the role that owns the tables. Several starters
-    at once are safe: they queue for a lock. Raises `UnfitServer`, `Unavailable`.
+    at once are safe: they queue for a lock. Raises `UnfitServer`, `UnfitRole`, `Unavailable`.
     """
-    asyncio.run(_migrate(libpq_url(owner), service_role))
+    return asyncio.run(_migrate(libpq_url(owner), service_role))
 
 
-async def _migrate(url: str, service_role: str | None) -> None:
+async def _migrate(url: str, service_role: str) -> bool:
     async def connect() -> Any:
         # No time-outs but those of the migration itself: another starter's may take its time.
         try:
@@ -329,13 +329,14 @@ async def _migrate(url: str, service_role: str | None) -> None:
             await connection.execute(
                 text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK}
             )
+            made = await connection.run_sync(rights.make_role, service_role)
             await connection.commit()  # the lock is the session's
             await connection.run_sync(_upgrade)
-            if service_role is not None:
-                await connection.run_sync(_grant, service_role)
+            await connection.run_sync(rights.grant, service_role)
             await connection.commit()
     finally:
         await engine.dispose()
+    return made
 
 
 def migrations_folder() -> Path:
@@ -356,26 +357,6 @@ def _upgrade(connection: Connection) -> None:
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
-
-
-_OF_A_SHADOW: Final = "next, past, summary, stopped_at, stopped_by, stopped_because"
-
-
-def _grant(connection: Connection, role: str) -> None:
-    exists = text("SELECT 1 FROM pg_roles WHERE rolname = :role")
-    if connection.execute(exists, {"role": role}).first() is None:
-        return
-    named = connection.dialect.identifier_preparer.quote_identifier(role)
-    every = ", ".join(table.name for table in tables.metadata.sorted_tables)
-    for statement in (
-        f"GRANT SELECT, INSERT ON {every} TO {named}",
-        f"GRANT SELECT ON alembic_version TO {named}",
-        f"GRANT UPDATE (size, last_at, frontier, root) ON ledger_head TO {named}",
-        f"GRANT UPDATE (version) ON stream TO {named}",
-        f"GRANT UPDATE (revoked_at) ON api_key TO {named}",
-        f"GRANT UPDATE ({_OF_A_SHADOW}) ON policy_shadow TO {named}",
-    ):
-        connection.execute(text(statement))
 
 
 @cache

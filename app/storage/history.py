@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import orjson
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -37,7 +38,7 @@ from app.policy.timeline import (
 from app.policy.version import PolicyVersion
 from app.storage import records
 from app.storage.ledger import Recorded, recorded
-from app.storage.said import approved, leans_on, lifted, piece, said
+from app.storage.said import EVIDENCE, approved, leans_on, lifted, piece, said
 from app.storage.store import MOST_OTHERS, model_stream, weights_stream
 from app.storage.tables import determination, ledger_entry
 
@@ -278,6 +279,10 @@ async def model_history(
             for name in leans_on([piece.recorded.item])
         }
         nearest = leant_on - models.keys()
+    return _history(model, models)
+
+
+def _history(model: str, models: Mapping[str, _OneModel]) -> ModelHistory:
     moments = {
         moment
         for one in models.values()
@@ -324,23 +329,56 @@ async def _one_model(connection: AsyncConnection, name: str, before: int) -> _On
     found = await records.evidence_on(connection, name, weights=registered.weights, known_at=before)
     approvals = await records.approvals_on(connection, name, known_at=before)
     liftings = await records.liftings_on(connection, name, known_at=before)
-    pieces = (
-        _piece(one, approvals.get(one.record.subject, ()), liftings.get(one.record.subject, ()))
-        for one in found
-    )
-    return _OneModel(registered, record.position.index, tuple(pieces))
+    pieces = tuple(_piece(one.record, one.withdrawn, approvals, liftings) for one in found)
+    return _OneModel(registered, record.position.index, pieces)
 
 
 def _piece(
-    one: records.EvidenceRecorded, approvals: Iterable[Recorded], liftings: Iterable[Recorded]
+    record: Recorded,
+    withdrawn: int | None,
+    approvals: Mapping[str, Iterable[Recorded]],
+    liftings: Mapping[str, Iterable[Recorded]],
 ) -> _Piece:
+    given, lifting = approvals.get(record.subject, ()), liftings.get(record.subject, ())
     return _Piece(
-        one.record.kind,
-        piece(one.record),
-        one.withdrawn,
-        tuple((given.position.index, approved(given)) for given in approvals),
-        next(((lifting.position.index, lifted(lifting)) for lifting in liftings), None),
+        record.kind,
+        piece(record),
+        withdrawn,
+        tuple((one.position.index, approved(one)) for one in given),
+        next(((one.position.index, lifted(one)) for one in lifting), None),
     )
+
+
+def gathered_model(model: str, found: Iterable[Recorded]) -> ModelHistory:
+    """The history of *model* that those records tell by themselves: registrations, evidence that
+    counts, approvals of exceptions and liftings of orders.
+    """
+    registered: dict[str, tuple[ModelVersion, int]] = {}
+    evidence: list[tuple[str, Recorded]] = []
+    approvals: dict[str, list[Recorded]] = {}
+    liftings: dict[str, list[Recorded]] = {}
+    for one in found:
+        document = orjson.loads(one.document)
+        if one.kind is Kind.MODEL:
+            registered[document["model"]] = said(ModelVersion, one), one.position.index
+        elif one.kind is Kind.EXCEPTION_APPROVAL:
+            approvals.setdefault(document["exception"], []).append(one)
+        elif one.kind is Kind.LIFTING:
+            liftings.setdefault(document["order"], []).append(one)
+        elif one.kind in EVIDENCE:
+            evidence.append((document["model"], one))
+    pieces = [(on, _piece(one, None, approvals, liftings)) for on, one in evidence]
+    leant_on = leans_on(one.recorded.item for _, one in pieces if one.kind is Kind.ASSESSMENT)
+    models = {name: _OneModel(None, 0) for name in leant_on | {model}}
+    weights = {name: one.weights for name, (one, _) in registered.items()}
+    for name, (version, index) in registered.items():
+        # Without weights there is no twin: `None` is the same as nothing.
+        twins = {on for on, same in weights.items() if same and same == version.weights}
+        bears = tuple(
+            one for on, one in pieces if on == name or (on in twins and one.kind is Kind.ASSESSMENT)
+        )
+        models[name] = _OneModel(version, index, bears)
+    return _history(model, models)
 
 
 # --- What was known of a policy ----------------------------------------------------------------
@@ -386,6 +424,13 @@ async def policy_history(connection: AsyncConnection, policy: str, *, before: in
     """All that a ledger of size *before* holds on *policy*."""
     versions = await records.policy_records(connection, policy, known_at=before)
     activations = await records.policy_activations(connection, [policy], known_at=before)
+    return gathered_policy(policy, versions, activations)
+
+
+def gathered_policy(
+    policy: str, versions: Iterable[Recorded], activations: Iterable[Recorded]
+) -> PolicyHistory:
+    """The history of *policy* that those records tell by themselves, in the order of the ledger."""
     return PolicyHistory(
         policy,
         {

@@ -8,7 +8,7 @@ what two of them say agrees, and agrees with the ledger size and stream versions
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import ColumnElement, Select, Table, and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -146,6 +146,16 @@ async def entries_from(
         .limit(limit)
     )
     return tuple((index, entry, leaf_hash) for index, entry, leaf_hash in rows)
+
+
+async def entries_at(connection: AsyncConnection, indexes: Iterable[int]) -> dict[int, bytes]:
+    """By index, the entry at each of those indexes."""
+    found: dict[int, bytes] = {}
+    for some in _some_at_a_time(sorted(set(indexes))):
+        asked = select(ledger_entry.c.index, ledger_entry.c.entry)
+        rows = await connection.execute(asked.where(ledger_entry.c.index.in_(some)))
+        found |= {row.index: row.entry for row in rows}
+    return found
 
 
 async def policy_records(
@@ -386,10 +396,13 @@ async def determinations(
 _AT_A_TIME: Final = 1000
 
 
-def _some_at_a_time(subjects: Sequence[str]) -> Iterator[Sequence[str]]:
+T = TypeVar("T")
+
+
+def _some_at_a_time(asked: Sequence[T]) -> Iterator[Sequence[T]]:
     """A statement takes only so many parameters."""
-    for first in range(0, len(subjects), _AT_A_TIME):
-        yield subjects[first : first + _AT_A_TIME]
+    for first in range(0, len(asked), _AT_A_TIME):
+        yield asked[first : first + _AT_A_TIME]
 
 
 def _determinations() -> Select[Any]:

@@ -2,7 +2,6 @@
 written over, and what must be whole whenever it is read.
 """
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -19,41 +18,44 @@ def read_or_make(path: Path, make: Callable[[], bytes]) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, unnamed = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    written = _written_beside(path, make())
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(make())
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            # Unlike a rename, this does not replace what another process has made meanwhile.
-            os.link(unnamed, path)
-        except FileExistsError:
-            pass
-        else:
-            _sync(path.parent)
+        # Unlike a rename, this does not replace what another process has made meanwhile.
+        os.link(written, path)
+    except FileExistsError:
+        pass
+    else:
+        _sync(path.parent)
     finally:
-        Path(unnamed).unlink()
+        written.unlink()
     return path.read_bytes()
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """Let the file at *path* hold *content*: durably, and at no instant half of it. Raises `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.with_name(f".{path.name}.{os.getpid()}")
+    written = _written_beside(path, content)
     try:
-        with os.fdopen(
-            os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
-        ) as file:
+        written.replace(path)
+    except OSError:
+        written.unlink()
+        raise
+    _sync(path.parent)
+
+
+def _written_beside(path: Path, content: bytes) -> Path:
+    """A new file in the same folder that durably holds *content*, for its owner alone to read."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    written = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        written.replace(path)
     except OSError:
-        with contextlib.suppress(OSError):
-            written.unlink()
+        written.unlink()
         raise
-    _sync(path.parent)
+    return written
 
 
 def _sync(folder: Path) -> None:

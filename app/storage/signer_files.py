@@ -4,6 +4,7 @@ Its keys, and its last word: the largest checkpoint that it has signed, or seen 
 that does not extend that one was put back, or changed, and is not signed again.
 """
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -79,6 +80,8 @@ class LastWord:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # A write that the disk holds up must not come after a later one.
+        self._writing = threading.Lock()
 
     def __str__(self) -> str:
         return str(self._path)
@@ -99,4 +102,5 @@ class LastWord:
 
     def keep(self, note: Note) -> None:
         """Let *note* be the last word: durable, and at no instant half of it. Raises `OSError`."""
-        replace_file(self._path, str(note).encode())
+        with self._writing:
+            replace_file(self._path, str(note).encode())

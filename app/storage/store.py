@@ -53,7 +53,7 @@ from app.policy.timeline import (
     timeline,
 )
 from app.policy.version import PolicyVersion
-from app.storage import keys, records
+from app.storage import keys, records, rights
 from app.storage.database import (
     Database,
     DatabaseConnection,
@@ -264,7 +264,7 @@ class Store:
 
         Where the database is not there yet, or not migrated yet, this goes on trying behind the
         scenes; until then `trouble` says why, and everything else is `Unavailable`. Raises what no
-        waiting mends: `LedgerFault`, `UnfitServer`, `UnusableAddress`, `UnusableKey`.
+        waiting mends: `LedgerFault`, `UnfitServer`, `UnfitRole`, `UnusableAddress`, `UnusableKey`.
         """
         try:
             await self._open(now)
@@ -275,6 +275,7 @@ class Store:
     async def _open(self, now: datetime) -> None:
         await self._database.open()
         async with self._database.reading() as connection:
+            await connection.run_sync(rights.refuse_unfit_role)
             revision = await current_revision(connection)
         if revision != expected_revision():
             raise Unavailable("database", _other_migration(revision))
@@ -294,7 +295,13 @@ class Store:
                 await self._open(now)
             except Unavailable as unavailable:
                 self._not_open = unavailable.message
-            except (LedgerFault, UnfitServer, UnusableAddress, keys.UnusableKey) as fault:
+            except (
+                LedgerFault,
+                UnfitServer,
+                rights.UnfitRole,
+                UnusableAddress,
+                keys.UnusableKey,
+            ) as fault:
                 self._not_open = str(fault)
             except Exception as error:  # noqa: BLE001 - said and logged, and tried again
                 # Whatever it is, nobody else tries again: the service would never become ready.

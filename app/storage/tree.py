@@ -9,7 +9,7 @@ is.
 What reads here reads on a connection from `Database.reading`, and so sees the tree of one size.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -74,15 +74,10 @@ async def stored_frontier(connection: AsyncConnection, size: int) -> Frontier:
     return Frontier(size, tuple(hashes[node] for node in nodes))
 
 
-async def leaf_hash_at(connection: AsyncConnection, index: int) -> bytes:
-    """The leaf hash of the entry with that index. Raises `LookupError` where there is none yet."""
-    leaf = Node(0, index)
-    return (await node_hashes(connection, [leaf]))[leaf]
-
-
 async def root_at(connection: AsyncConnection, size: int) -> bytes:
     """The root when the ledger had *size* entries. Raises `LookupError` where it never had."""
-    return (await stored_frontier(connection, size)).root
+    (root,) = await range_hashes(connection, [range(size)])
+    return root
 
 
 async def inclusion_proof(connection: AsyncConnection, index: int, size: int) -> tuple[bytes, ...]:
@@ -90,7 +85,18 @@ async def inclusion_proof(connection: AsyncConnection, index: int, size: int) ->
 
     Raises `ValueError` where it cannot be, `LookupError` where the ledger never had that size.
     """
-    return await _range_hashes(connection, inclusion_ranges(index, size))
+    return await range_hashes(connection, inclusion_ranges(index, size))
+
+
+async def inclusion_proofs(
+    connection: AsyncConnection, indexes: Sequence[int], size: int
+) -> tuple[tuple[bytes, ...], ...]:
+    """The proof for each of those entries; raises as `inclusion_proof` does."""
+    asked = [inclusion_ranges(index, size) for index in indexes]
+    hashes = await node_hashes(
+        connection, {node for ranges in asked for part in ranges for node in nodes_of(part)}
+    )
+    return tuple(tuple(range_hash(part, hashes) for part in ranges) for ranges in asked)
 
 
 async def consistency_proof(connection: AsyncConnection, old: int, new: int) -> tuple[bytes, ...]:
@@ -98,12 +104,13 @@ async def consistency_proof(connection: AsyncConnection, old: int, new: int) -> 
 
     Raises `ValueError` where it cannot, `LookupError` where the ledger never had those sizes.
     """
-    return await _range_hashes(connection, consistency_ranges(old, new))
+    return await range_hashes(connection, consistency_ranges(old, new))
 
 
-async def _range_hashes(
-    connection: AsyncConnection, ranges: tuple[range, ...]
-) -> tuple[bytes, ...]:
+async def range_hashes(connection: AsyncConnection, ranges: Sequence[range]) -> tuple[bytes, ...]:
+    """The hash of each range, as `app.ledger.merkle` has them. Raises `LookupError` where a leaf of
+    one is not there yet.
+    """
     hashes = await node_hashes(connection, (node for part in ranges for node in nodes_of(part)))
     return tuple(range_hash(part, hashes) for part in ranges)
 

@@ -34,6 +34,7 @@ COMMANDS = [
     ("policy", "publish"),
     ("policy", "approve"),
     ("policy", "activate"),
+    ("policy", "shadow"),
 ]
 
 
@@ -491,6 +492,31 @@ def test_what_another_version_says_otherwise_is_a_table(
 
     assert ran.code == 0, ran.err
     assert "decided:" in ran.out
+
+
+def test_a_shadow_is_begun_looked_at_and_stopped(
+    published: Service, asking: Cli, tmp_path: Path
+) -> None:
+    """A draft without anything that 2.2 has not: live questions are decided under it, and the same."""
+    draft = tmp_path / "draft.yaml"
+    text = (RSP / "2.2.yaml").read_text()
+    draft.write_text(text.replace('version: "2.2"', 'version: "2.2-shadowed"', 1))
+    assert asking("policy", "publish", draft).code == 0
+    name = ("policy", "shadow", "anthropic-rsp", "2.2-shadowed")
+    begun = asking(*name, "--reason=is it the same?")
+    asking(*RELEASE)
+    until = time.monotonic() + 20
+    while (said := read(asking(*name, "--status", "--json").out))["behind"]:
+        assert time.monotonic() < until, said
+    stopped = asking(*name, "--stop", "--reason=seen enough")
+
+    assert begun.code == 0, begun.err
+    assert "it is running, up to date" in begun.out
+    assert (said["summary"]["decided"], said["summary"]["same"]) == (1, 1)
+    assert said["differences"] == []
+    assert "seen enough" in stopped.out
+    assert "1 decided: 1 same" in stopped.out
+    assert asking(*name, "--stop", "--status").code == 2
 
 
 def test_a_version_that_is_not_recorded_cannot_be_backtested(

@@ -10,22 +10,32 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from app.storage.database import expected_revision
+from app.storage.database import DATABASE, OWNER, SERVICE, expected_revision, prepare_roles
 from app.storage.embedded import EmbeddedPostgres
 from tests.cli.conftest import Cli
 from tests.conftest import short_open_folder
 from tests.faults.service import KEY, PROGRAM, Service, environment, free_port
 
 
+@dataclass(frozen=True)
+class Urls:
+    """An empty database by URL, for the role that owns it and for the service's own."""
+
+    owner: str
+    service: str
+
+
 @pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
-    """An empty database on a server that forgets nothing, by URL."""
+def urls() -> Iterator[Urls]:
+    """On a server that forgets nothing."""
     with short_open_folder() as folder, EmbeddedPostgres(folder / "server") as server:
-        yield str(server.dsn())
+        prepare_roles(server.dsn())
+        yield Urls(*(str(server.dsn(DATABASE, role)) for role in (OWNER, SERVICE)))
 
 
 @contextmanager
@@ -63,19 +73,25 @@ def readiness(port: int, wanted: int, output: Path) -> str:
     return said
 
 
-def test_a_server_by_url_is_ready_once_it_is_migrated(
-    cli: Cli, database_url: str, tmp_path: Path
-) -> None:
+def test_a_server_by_url_is_ready_once_it_is_migrated(cli: Cli, urls: Urls, tmp_path: Path) -> None:
     """Before, the service runs, says what is missing, and picks the migration up by itself."""
     port, output = free_port(), tmp_path / "output"
-    with served(port, database_url, output) as process:
+    with served(port, urls.service, output) as process:
         assert "aslgate migrate" in readiness(port, 503, output)
 
-        migrated = cli("migrate", f"--database-url={database_url}")
-        again = cli("migrate", "--json", ASLGATE_DATABASE_URL=database_url)
+        migrated = cli("migrate", f"--database-url={urls.owner}")
+        again = cli("migrate", "--json", ASLGATE_DATABASE_URL=urls.owner)
 
-        assert (migrated.code, migrated.out) == (0, f"the database is at {expected_revision()}\n")
-        assert json.loads(again.out) == {"revision": expected_revision()}
+        revision = expected_revision()
+        assert (migrated.code, migrated.out) == (
+            0,
+            f"the database is at {revision}, and the service may use it as `{SERVICE}`\n",
+        )
+        assert json.loads(again.out) == {
+            "revision": revision,
+            "service_role": SERVICE,
+            "role_made": False,
+        }
         assert "ready" in readiness(port, 200, output)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 128 + 15
@@ -85,7 +101,7 @@ def test_a_server_by_url_is_ready_once_it_is_migrated(
 def test_what_cannot_work_is_said_in_one_sentence(
     cli: Cli,
     program: Cli,
-    database_url: str,
+    urls: Urls,
     postgres: EmbeddedPostgres,
     server_folder: Path,
 ) -> None:
@@ -96,7 +112,8 @@ def test_what_cannot_work_is_said_in_one_sentence(
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        by_url = f"--database-url={database_url}"
+        by_url = f"--database-url={urls.service}"
+        as_owner = f"--database-url={urls.owner}"
         cases: list[tuple[int, str, tuple[object, ...], dict[str, str]]] = [
             (1, "fsync", ("serve", f"--database-url={postgres.dsn()}"), {}),
             (1, "cannot be listened on", ("serve", by_url, f"--port={port}"), {}),
@@ -109,12 +126,20 @@ def test_what_cannot_work_is_said_in_one_sentence(
                 ("migrate", "--database-url=postgresql://x@127.0.0.1:9/x"),
                 {},
             ),
+            (1, "could rewrite what is recorded", ("serve", as_owner), {}),
+            (1, "owner may make none", ("migrate", as_owner), {"ASLGATE_SERVICE_ROLE": "new"}),
+            (1, "must not be", ("migrate", as_owner), {"ASLGATE_SERVICE_ROLE": OWNER}),
             (1, "is not a folder", ("keys", "list", f"--data-dir={file}"), {}),
             (1, "is not a folder", ("serve", f"--data-dir={file}"), {}),
             (1, "ot a directory", ("openapi", file / "below"), {}),
             (2, "not both", ("serve", by_url, "--data-dir=x"), {}),
             (2, "--database-url", ("migrate",), {}),
-            (2, "ASLGATE_MAX_BODY_BYTES", ("migrate", by_url), {"ASLGATE_MAX_BODY_BYTES": "many"}),
+            (
+                2,
+                "ASLGATE_MAX_BODY_BYTES",
+                ("migrate", as_owner),
+                {"ASLGATE_MAX_BODY_BYTES": "many"},
+            ),
         ]
         for code, words, command, environ in cases:
             ran = (program if "serve" in command else cli)(*command, **environ)

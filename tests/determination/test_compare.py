@@ -1,5 +1,6 @@
 """Whether one version ever allows what another denies: proved, or shown by a case that runs."""
 
+import json
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -14,11 +15,20 @@ from app.determination.cases import read_cases, run_case
 from app.determination.compare import ActionCompared, compare
 from app.determination.coverage import Mutant, mutants
 from app.errors import InvalidDocument
+from app.policy.diff import diff
 from app.policy.language import checked_policy
 from app.policy.timeline import PolicyInForce
 from app.policy.version import Bound, EvaluationLine, PolicyVersion
 from app.vocabulary import Outcome
-from tests.determination.test_reading import BY_LINE, Json, policy, standard, threshold
+from tests.determination.test_reading import (
+    BY_LINE,
+    LINES,
+    RULED_OUT,
+    Json,
+    policy,
+    standard,
+    threshold,
+)
 from tests.laws.situations import Situation, law, policies, recorded, situations
 
 
@@ -137,6 +147,134 @@ def test_an_action_that_the_other_lacks_it_denies() -> None:
 
     assert on("flight", PLAIN, flies).verdict == "found"
     assert compare(PLAIN, version("2", actions=signed())).verdict == "never"
+
+
+def test_what_both_ask_for_alike_needs_no_search() -> None:
+    """Neither words, nor lines that settle nothing, levels, obligations or limitations deny."""
+    otherwise = version(
+        "2",
+        levels=["L1", "L2", "L3"],
+        lines=LINES | {"further": LINES["up"]},
+        thresholds={
+            "T": threshold(
+                statement="Something else.",
+                evidence=[],
+                level="L3",
+                limits=[{"id": "l", "actions": ["deploy"], "statement": "s", "clause": "c"}],
+                obligations=[{"id": "o", "statement": "s", "clause": "c"}],
+            )
+        },
+    )
+
+    for a, b in ((PLAIN, otherwise), (otherwise, PLAIN)):
+        compared = compare(a, b)
+        assert compared.verdict == "never"
+        assert [one.looked_at for one in compared.actions] == [0, 0]
+
+
+def test_only_what_is_changed_is_searched() -> None:
+    """Twelve further thresholds would be 2^12 ways to deny, if they were looked at together."""
+    many = {f"T{i}": threshold() for i in range(12)}
+    by_one = threshold(ruled_out={"finding": "ruled-out", "by": ["ceo"]})
+    stricter, looser = version("1", thresholds=many), version("2", thresholds=many | {"T0": by_one})
+
+    assert on("deploy", stricter, looser).verdict == "found"
+    never = on("deploy", looser, stricter)
+    assert (never.verdict, never.looked_at < 100) == ("never", True)
+
+
+def test_a_search_that_ends_early_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stricter = STRICTER["one role more"]
+    assert on("deploy", PLAIN, stricter).verdict == "never"
+
+    monkeypatch.setattr("app.determination.compare._QUESTIONS", 1)
+
+    assert on("deploy", PLAIN, stricter).verdict == "not-found"
+    assert compare(PLAIN, stricter).verdict == "not-found"
+
+
+def lined(label: str, **line: Any) -> PolicyVersion:
+    """A version in which a line alone settles the threshold."""
+    return version(
+        label, lines=LINES | {"up": LINES["up"] | line}, thresholds={"T": threshold(**BY_LINE)}
+    )
+
+
+def test_a_result_may_be_told_in_the_unit_of_one_of_the_two() -> None:
+    """It is held against the line of that one only: the other was told nothing."""
+    found = on("deploy", lined("1"), lined("2", unit="w"))
+
+    assert found.case is not None
+    assessments = found.case["evidence"]["assessments"]
+    assert "w" in [result["unit"] for one in assessments for result in one.get("results", ())]
+    assert on("deploy", lined("1"), lined("2", title="Another title.")).looked_at == 0
+
+
+def test_a_line_may_be_new() -> None:
+    by_further = {"line": "further", "zone": "rule_out"}
+    new = version(
+        "2",
+        lines=LINES | {"further": LINES["up"]},
+        thresholds={"T": threshold(ruled_out={"any": [RULED_OUT, by_further]})},
+    )
+
+    assert on("deploy", PLAIN, new).verdict == "found"
+    assert on("deploy", new, PLAIN).verdict == "never"
+
+
+RENAMED = {"version": "1", "threshold": "T", "change": "renamed"}
+GROUPS: dict[str, Json] = {
+    "all": {"all": [{"threshold_ruled_out": "T"}]},
+    "any": {"any": [{"threshold_ruled_out": "T"}, BY_LINE["ruled_out"]]},
+    "at_least_k": {
+        "at_least_k": {"k": "1", "of": [{"threshold_ruled_out": "T"}, BY_LINE["ruled_out"]]}
+    },
+}
+
+
+@pytest.mark.parametrize("tree", GROUPS.values(), ids=GROUPS)
+def test_a_threshold_that_is_renamed_is_the_same_one(tree: Json) -> None:
+    """Also where others name it; what was found is asked about under both names."""
+    named = version("1", thresholds={"T": threshold(), "W": threshold(ruled_out=tree)})
+    renamed_tree = json.loads(json.dumps(tree).replace('"T"', '"U"'))
+    renamed = version(
+        "2",
+        thresholds={
+            "U": threshold(lineage=[RENAMED]),
+            "W": threshold(ruled_out=renamed_tree),
+        },
+    )
+
+    for a, b in ((named, renamed), (renamed, named)):
+        compared = compare(a, b)
+        assert (compared.verdict, compared.actions[0].looked_at) == ("never", 0)
+
+
+def test_a_threshold_may_get_the_name_of_one_that_is_dropped() -> None:
+    """Then that name is of two thresholds, and what the dropped one forbade is permitted."""
+    forbids = [{"actions": ["deploy"], "statement": "s", "clause": "c"}]
+    forbidding = threshold(prohibits=forbids)
+    for old, gone in (("T", "U"), ("U", "T")):
+        both = version("1", thresholds={old: threshold(), gone: forbidding})
+        lineage = [RENAMED | {"threshold": old}]
+        one = version("2", thresholds={gone: threshold(lineage=lineage)})
+
+        assert on("deploy", both, one).verdict == "found"
+        assert on("deploy", one, both).verdict == "never"
+
+
+@given(policies(), st.data())
+@settings(law, max_examples=15)
+def test_where_the_diff_is_only_stricter_nothing_is_found(
+    one: PolicyVersion, data: st.DataObject
+) -> None:
+    """Two ways to see the same: by the structure of the texts, and by what is decided."""
+    changes = data.draw(st.lists(st.sampled_from(list(mutants(one))), max_size=8))
+    for other in filter(None, map(readable, changes)):
+        for a, b in ((one, other), (other, one)):
+            effects = diff(a, b).effects
+            if effects.stricter and not (effects.looser or effects.unknown):
+                assert compare(a, b).verdict != "found"
 
 
 def test_versions_of_two_policies_are_not_compared() -> None:

@@ -720,3 +720,29 @@ def test_standards_that_all_stand_for_one_another_are_read_once_each() -> None:
     answer(version, reported(1, standard=names[-1]), assessed(1, {"T": "ruled-out"}))
 
     assert time.process_time() - begun < 2
+
+
+def test_a_stronger_standard_reported_before_a_shortfall_does_not_outlast_the_newer_report() -> (
+    None
+):
+    """What was reported since stands for itself, until it lapses: then the shortfall stands again."""
+    version = policy(standards={"s": standard(), "t": standard(subsumes=["s"])})
+    stronger, unmet = reported(2, standard="t"), reported(3, met=False)
+    until_12 = reported(4, until=12)
+
+    found = answer(version, stronger, unmet, until_12)
+    lapsed = answer(version, stronger, unmet, until_12, at=12)
+
+    assert [s.met for s in (*found.standards, *lapsed.standards) if s.id == "s"] == ["yes", "no"]
+    assert found.valid_until == day(12)
+    assert answer(version, reported(5, standard="t"), unmet, until_12).valid_until is None
+
+
+def test_a_line_without_a_zone_puts_no_number_there() -> None:
+    """The language refuses a condition on such a zone; past it, nothing is ruled out by one."""
+    version = policy(thresholds={"T": threshold(**BY_LINE)})
+    bare = version.lines["up"].model_copy(update={"rule_out": None})
+    without = version.model_copy(update={"lines": {**version.lines, "up": bare}})
+
+    assert status(measured(1, "1"), version=version) == "ruled_out"
+    assert status(measured(1, "1"), version=without) == "not_ruled_out"

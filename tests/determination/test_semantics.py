@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from app.assessment.assessment import Assessment
-from app.assessment.evidence import Evidence, Recorded
+from app.assessment.evidence import Evidence, OtherModel, Recorded
 from app.determination.decide import Question, decide
 from app.determination.record import Determination
 from app.parsing import parse
 from app.policy.timeline import FirstRecorded, PolicyInForce, first_recorded
 from app.vocabulary import JSON
+from tests.determination.test_leaning import DUE, leaning, leans, pieces
 from tests.determination.test_reading import (
     BY_LINE,
     MODEL,
@@ -96,3 +97,21 @@ def test_what_is_measured_is_first_recorded_with_the_first_version_that_measures
     assert first_recorded(other, [(other, 9), (EITHER, 3)]) == FirstRecorded(
         lines={"up": 3, "down": 3}, thresholds={"T": 9, "Z": 3}
     )
+
+
+@pytest.mark.parametrize(("semantics", "due"), [(2, "no"), (3, "yes")])
+def test_an_older_engine_ran_a_clock_from_what_no_longer_bore(semantics: int, due: str) -> None:
+    """It was assessed there, and found to be reached: since the third meaning that is no start."""
+    carries = {"carried_over": {"by": ["ceo"], "max_age": "P30D"}}
+    version = leaning(carries, reassess=DUE)
+    old = parse(MODEL, {"model": "old@1", "developer": "dev"}, JSON)
+    evidence = Evidence(
+        pieces("m", leans(9, "carried-over", "old@1")),
+        others={"old@1": OtherModel(old, Evidence(pieces("old", assessed(1, {"T": "reached"}))))},
+    )
+    model = parse(MODEL, {"model": "m@1", "developer": "dev"}, JSON)
+    in_force = PolicyInForce(version, "sha256:0", version.effective, None)
+
+    found = decide(Question("m@1", "deploy", "p", day(10)), in_force, model, evidence, semantics)
+
+    assert found.reassessment == due

@@ -23,7 +23,7 @@ def started() -> Iterator[Service]:
         service = Service(folder)
         try:
             service.start()
-            _put_policy_in_force(service)
+            put_policy_in_force(service.port, service.new_key("policy-approver"))
             yield service
         finally:
             service.end()
@@ -38,8 +38,8 @@ def service(started: Service) -> Service:
     return started
 
 
-def _put_policy_in_force(service: Service) -> None:
-    second = service.new_key("policy-approver")
+def put_policy_in_force(port: int, second: str) -> None:
+    """Record RSP 2.2 with the first key, and put it in force with the second one."""
     versions = "/v1/policies/anthropic-rsp/versions"
     approval = json.dumps({"reason": "as published"}).encode()
     activation = json.dumps(
@@ -49,7 +49,7 @@ def _put_policy_in_force(service: Service) -> None:
             "reason": "in force at the publisher since then",
         }
     ).encode()
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     for key, media, path, body in (
         (KEY, "yaml", versions, POLICY_FILE.read_bytes()),
         (second, "json", f"{versions}/2.2/approvals", approval),

@@ -5,19 +5,25 @@ tree are worked out again from the bytes.
 """
 
 import asyncio
+import base64
+import contextlib
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import asyncpg
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from app.storage.embedded import PostgresAddress
 from tests.faults.writers import Write
 
+LOG = "localhost/aslgate"
 EVIDENCE = {"assessment", "safeguard", "sign-off"}
 
 
@@ -65,6 +71,8 @@ class LedgerRead:
     entries: tuple[Entry, ...]
     written: tuple[Written, ...]
     tree: TreeRead
+    checkpoints: tuple[str, ...] = ()
+    """The signed notes, as they were published."""
 
 
 def read_ledger(address: PostgresAddress) -> LedgerRead:
@@ -81,6 +89,7 @@ def read_ledger(address: PostgresAddress) -> LedgerRead:
                 )
                 written = await connection.fetch("SELECT key_sha256, index, count FROM idempotency")
                 tiles = await connection.fetch("SELECT level, number, hashes FROM ledger_tile")
+                notes = await connection.fetch("SELECT note FROM ledger_checkpoint ORDER BY size")
         finally:
             await connection.close()
         return LedgerRead(
@@ -89,6 +98,7 @@ def read_ledger(address: PostgresAddress) -> LedgerRead:
             tuple(Entry(*row.values()) for row in entries),
             tuple(Written(*row.values()) for row in written),
             TreeRead(head["root"], {(level, number): hashes for level, number, hashes in tiles}),
+            tuple(row["note"] for row in notes),
         )
 
     return asyncio.run(read())
@@ -100,6 +110,7 @@ def violations(ledger: LedgerRead, writes: Sequence[Write]) -> list[str]:
         *_of_order(ledger),
         *_of_bytes(ledger),
         *_of_tree(ledger),
+        *of_checkpoints(ledger, ledger.checkpoints),
         *_of_acknowledged(ledger, writes),
         *_of_requests(ledger, writes),
         *_of_what_determinations_rest_on(ledger),
@@ -138,7 +149,7 @@ def _of_bytes(ledger: LedgerRead) -> list[str]:
             "at": _written(entry.at),
             "index": entry.index,
             "kind": entry.kind,
-            "log": "localhost/aslgate",
+            "log": LOG,
             "payload": payload,
             "subject": entry.subject,
             "v": 1,
@@ -184,6 +195,42 @@ def _of_tree(ledger: LedgerRead) -> list[str]:
         if ledger.tree.tiles.get(place) != expected.tiles.get(place)
     ]
     return found
+
+
+def of_checkpoints(
+    ledger: LedgerRead, notes: Iterable[str], key: Ed25519PublicKey | None = None
+) -> list[str]:
+    """Each is of the first so many entries, and so they all are of one history; with *key*, each is
+    signed by it.
+    """
+    found = []
+    leaves = [hashlib.sha256(b"\x00" + entry.entry).digest() for entry in ledger.entries]
+    for note in sorted(set(notes)):
+        text, _, signatures = note.partition("\n\n")
+        origin, size, root = text.split("\n")
+        if origin != LOG:
+            found.append(f"a checkpoint is of `{origin}`")
+        if int(size) > len(leaves):
+            found.append(f"LOST: a checkpoint is of {size} entries, and {len(leaves)} are there")
+        elif base64.b64decode(root) != _root(leaves[: int(size)]):
+            found.append(f"FORKED: a checkpoint of {size} entries is of others than are there")
+        if key is not None and not _is_signed(f"{text}\n", signatures, key):
+            found.append(f"the checkpoint of {size} entries is not signed by the log's key")
+    return found
+
+
+def _is_signed(text: str, signatures: str, key: Ed25519PublicKey) -> bool:
+    """Whether one of these lines (C2SP signed-note) is the key's signature of *text*."""
+    public = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    key_id = hashlib.sha256(LOG.encode() + b"\n\x01" + public).digest()[:4]
+    for line in signatures.splitlines():
+        dash, name, signature = line.split(" ")
+        decoded = base64.b64decode(signature)
+        if (dash, name, decoded[:4]) == ("—", LOG, key_id):
+            with contextlib.suppress(InvalidSignature):
+                key.verify(decoded[4:], text.encode())
+                return True
+    return False
 
 
 def _of_acknowledged(ledger: LedgerRead, writes: Sequence[Write]) -> list[str]:

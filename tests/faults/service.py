@@ -6,6 +6,7 @@ directory's own pid file, and counts only if the command line of that process na
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -39,13 +41,33 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"NO_COLOR": "1", "COLUMNS": "100"} | more
 
 
-class Service:
-    """The service over an embedded Postgres in *base*: started, killed, and started again there."""
+def postgres_on(data: Path) -> list[psutil.Process]:
+    """The postmaster on that data directory and its children; none where it does not run."""
+    with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
+        lines = (data / "postmaster.pid").read_text().splitlines()
+        postmaster = psutil.Process(int(lines[0]))
+        command = postmaster.cmdline()
+        if Path(command[0]).name == "postgres" and str(data) in command:
+            return [postmaster, *postmaster.children(recursive=True)]
+    return []
 
-    def __init__(self, base: Path) -> None:
+
+def kill_all(processes: list[psutil.Process]) -> None:
+    """SIGKILL, to each in turn: the postmaster is the first."""
+    assert processes, "Postgres does not run"
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+class Served:
+    """One `aslgate serve`: started, killed, and started again as it was."""
+
+    def __init__(self, output: Path, *options: str, **environ: str) -> None:
         self.port = free_port()
-        self.data_dir = base / "aslgate"
-        self.output = base / "serve.out"
+        self.output = output
+        self._options = options
+        self._environ = environment(ASLGATE_BOOTSTRAP_KEY=KEY, **environ)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -54,32 +76,56 @@ class Service:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> float:
-        """Start it, and wait until it says that it is ready. How long that took, in seconds."""
-        begun = time.monotonic()
+    def begin(self) -> None:
+        """Start it, and do not wait."""
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
-                [
-                    PROGRAM,
-                    "serve",
-                    f"--data-dir={self.data_dir}",
-                    f"--port={self.port}",
-                ],
+                [PROGRAM, "serve", *self._options, f"--port={self.port}"],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=environment(ASLGATE_BOOTSTRAP_KEY=KEY),
+                env=self._environ,
             )
+
+    def start(self) -> float:
+        """Start it, and wait until it says that it is ready. How long that took, in seconds."""
+        begun = time.monotonic()
+        self.begin()
+        self.wait_until_ready()
+        return time.monotonic() - begun
+
+    def wait_until_ready(self) -> None:
+        """Wait for what was begun, or for what came to it to be over."""
+        begun = time.monotonic()
         while not self.is_ready():
-            if self._process.poll() is not None or time.monotonic() > begun + READY_SECONDS:
+            if not self.is_running() or time.monotonic() > begun + READY_SECONDS:
                 raise AssertionError(f"the service did not become ready:\n{self.said()}")
             time.sleep(0.02)
-        return time.monotonic() - begun
+
+    def is_running(self) -> bool:
+        """Whether the process that was started last still is."""
+        return self._process is not None and self._process.poll() is None
+
+    def is_ready(self) -> bool:
+        """What `/readyz` says."""
+        return self.readiness()[0] == 200
+
+    def readiness(self) -> tuple[int, str]:
+        """What `/readyz` says, in full; status 0: nothing at all."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        except (OSError, http.client.HTTPException):
+            return 0, ""
+        finally:
+            connection.close()
 
     def new_key(self, role: str) -> str:
         """A key with that role, made beside the running service as an operator makes one."""
         made = subprocess.run(
-            [PROGRAM, "keys", "create", role, f"--role={role}", f"--data-dir={self.data_dir}"],
+            [PROGRAM, "keys", "create", role, f"--role={role}", *self._options],
             check=True,
             capture_output=True,
             text=True,
@@ -89,20 +135,31 @@ class Service:
         )
         return made.stdout.strip()
 
-    def is_running(self) -> bool:
-        """Whether the process that was started last still is."""
-        return self._process is not None and self._process.poll() is None
+    def wait_until_refused(self) -> str:
+        """Wait until it says for good that it is not ready; why."""
+        begun = time.monotonic()
+        while True:
+            status, said = self.readiness()
+            if status == 503 and not any(word in said for word in ("starting", "not yet held")):
+                return said
+            if status == 200 or not self.is_running() or time.monotonic() > begun + READY_SECONDS:
+                raise AssertionError(f"nothing was refused: {status} {said}\n{self.said()}")
+            time.sleep(0.05)
 
-    def is_ready(self) -> bool:
-        """What `/readyz` says."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+    def register(self, model: str) -> tuple[int, dict[str, Any]]:
+        """Register a model version once; the status, and what was said."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        headers = {
+            "Authorization": f"Bearer {KEY}",
+            "Content-Type": "application/json",
+            "Idempotency-Key": model,
+        }
+        body = json.dumps({"model": model, "developer": "anthropic"})
+        connection.request("POST", "/v1/models", body, headers)
+        response = connection.getresponse()
+        said: dict[str, Any] = json.loads(response.read())
+        connection.close()
+        return response.status, said
 
     def kill(self) -> None:
         """SIGKILL, to the service alone."""
@@ -116,23 +173,34 @@ class Service:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(30)
 
+    def said(self) -> str:
+        """Everything that all its processes have written."""
+        return self.output.read_text(errors="replace")
+
+    def end(self) -> None:
+        """End it if it still runs, in whatever way."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(20)
+            self._process.kill()
+            self._process.wait()
+
+
+class Service(Served):
+    """The service over an embedded Postgres in *base*. A second one there shares it."""
+
+    def __init__(self, base: Path, name: str = "serve") -> None:
+        self.data_dir = base / "aslgate"
+        super().__init__(base / f"{name}.out", f"--data-dir={self.data_dir}")
+
     def postgres(self) -> list[psutil.Process]:
         """The postmaster and its children; none where it does not run."""
-        with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
-            lines = (self.data_dir / "data" / "postmaster.pid").read_text().splitlines()
-            postmaster = psutil.Process(int(lines[0]))
-            command = postmaster.cmdline()
-            if Path(command[0]).name == "postgres" and str(self.data_dir / "data") in command:
-                return [postmaster, *postmaster.children(recursive=True)]
-        return []
+        return postgres_on(self.data_dir / "data")
 
     def kill_postgres(self) -> None:
         """SIGKILL, to the postmaster and then to each of its children."""
-        processes = self.postgres()
-        assert processes, "Postgres does not run"
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        kill_all(self.postgres())
 
     @contextlib.contextmanager
     def frozen_postgres(self) -> Iterator[None]:
@@ -157,18 +225,9 @@ class Service:
         """Where its database is, for the superuser."""
         return PostgresAddress(str(self.data_dir / "run"), "postgres", DATABASE)
 
-    def said(self) -> str:
-        """Everything that all its processes have written."""
-        return self.output.read_text(errors="replace")
-
     def end(self) -> None:
         """End whatever of it still runs, in whatever way."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(20)
-            self._process.kill()
-            self._process.wait()
+        super().end()
         for process in self.postgres():
             with contextlib.suppress(psutil.Error):
                 process.resume()

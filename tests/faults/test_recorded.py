@@ -1,5 +1,6 @@
 """The check of the ledger is itself checked: on a ledger that was tampered with, it says so."""
 
+import base64
 import dataclasses
 import hashlib
 import json
@@ -8,8 +9,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.faults.recorded import Entry, LedgerRead, TreeRead, Written, tree_over, violations
+from tests.faults.recorded import (
+    LOG,
+    Entry,
+    LedgerRead,
+    TreeRead,
+    Written,
+    of_checkpoints,
+    tree_over,
+    violations,
+)
 from tests.faults.writers import Write
 
 MODEL = "fault/m@1"
@@ -200,3 +211,37 @@ def test_a_ledger_that_was_tampered_with_is_told_from_a_true_one(tamper: Tamper)
 def test_a_tree_over_something_else_is_told_from_the_true_one(tree: TreeRead) -> None:
     ledger, writes = a_true_ledger()
     assert violations(dataclasses.replace(ledger, tree=tree), writes) != []
+
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+
+
+def checkpoint(size: int, root: bytes, *, log: str = LOG, by: Ed25519PrivateKey = KEY) -> str:
+    """A signed note (C2SP) of the ledger's size and root."""
+    text = f"{log}\n{size}\n{base64.b64encode(root).decode()}\n"
+    public = by.public_key().public_bytes_raw()
+    key_id = hashlib.sha256(LOG.encode() + b"\n\x01" + public).digest()[:4]
+    signature = base64.b64encode(key_id + by.sign(text.encode())).decode()
+    return f"{text}\n— {LOG} {signature}\n"
+
+
+def test_checkpoints_of_the_ledger_are_told_from_others() -> None:
+    """Of one history are those of the first so many entries, whoever showed them."""
+    ledger, writes = a_true_ledger()
+    leaves = [entry.leaf_hash for entry in ledger.entries]
+    true = [checkpoint(size, tree_over(leaves[:size]).root) for size in range(len(leaves) + 1)]
+    others = [*leaves[:3], bytes(32)]
+    false = [
+        checkpoint(4, tree_over(others).root),
+        checkpoint(7, tree_over([*leaves, bytes(32)]).root),
+        checkpoint(6, ledger.tree.root, log="another/log"),
+    ]
+    stranger = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
+    signed_by_another = checkpoint(6, ledger.tree.root, by=stranger)
+
+    assert of_checkpoints(ledger, true, KEY.public_key()) == []
+    for note in false:
+        assert len(of_checkpoints(ledger, [*true, note])) == 1
+        assert violations(dataclasses.replace(ledger, checkpoints=(note,)), writes) != []
+    assert of_checkpoints(ledger, [signed_by_another]) == []
+    assert len(of_checkpoints(ledger, [*true, signed_by_another], KEY.public_key())) == 1

@@ -8,15 +8,21 @@ signs checkpoints, and the checkpoint that somebody kept.
 import asyncio
 import itertools
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 from app.canonical import canonical_json, digest
@@ -362,6 +368,22 @@ def test_what_a_kept_checkpoint_covers_cannot_be_removed(ledger: Attacked) -> No
     assert "the ledger had 300 entries when it was signed, and now has 290" in why
 
 
+def test_a_backup_that_was_put_back_and_written_on_is_found(ledger: Attacked) -> None:
+    """Everything holds together; it is only another history than the one that was signed."""
+
+    def change(entries: Entries) -> Entries:
+        return [*entries[:290], *(sealed(replace(one, actor="key_x")) for one in entries[290:])]
+
+    ledger.rewrite(change, tree=True)
+    assert ledger.audit().is_clean
+    at, why = ledger.first(kept=True)
+    assert "size 300 was signed over other entries: one of 0 to 299 is not what it was" in why
+    sign(ledger, ledger.untouched.key, 290)
+    at, why = ledger.first(kept=True)
+    assert at == 290
+    assert "one of 290 to 299 is not what it was" in why
+
+
 def test_an_adjusted_head_alone_is_found(ledger: Attacked) -> None:
     ledger.sql("UPDATE ledger_head SET size = size - 10")
     at, why = ledger.first()
@@ -463,6 +485,8 @@ def test_one_put_between_others_is_named(ledger: Attacked) -> None:
         ("UPDATE ledger_head SET frontier = 'x'", "the head's frontier is none"),
         ("UPDATE ledger_entry SET entry = '{}' WHERE index = 3", "no envelope of ours"),
         ("UPDATE ledger_entry SET kind = 'x' WHERE index = 3", "there is no kind `x`"),
+        ("INSERT INTO ledger_key VALUES (0, 'x', true, 0, 'x')", "log's keys is no statement"),
+        ("UPDATE ledger_head SET log = 'another'", "has the log `another`"),
     ],
 )
 def test_what_is_found_by_cannot_be_bent(ledger: Attacked, statement: str, what: str) -> None:
@@ -545,10 +569,7 @@ def prompt(ledger: Attacked, *words: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_verify_and_replay_at_a_prompt(
-    ledger: Attacked, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-) -> None:
-    monkeypatch.setattr("app.storage.database.refuse_unfit", _fit)
+def test_verify_and_replay_at_a_prompt(ledger: Attacked, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.write_text(str(ledger.untouched.kept))
     told = ("--checkpoint", str(kept), "--ledger-key", str(ledger.untouched.key.verifier))
@@ -562,14 +583,98 @@ def test_verify_and_replay_at_a_prompt(
     ledger.rewrite(edited(ledger.untouched.determination, DENIED, ALLOWED), tree=True)
     code, said = prompt(ledger, "ledger", "verify", *told, "--json")
     assert code == 1
-    assert json.loads(said)["findings"]
+    findings = json.loads(said)["findings"]
+    assert any("signed over other entries" in one["what"] for one in findings)
     code, said = prompt(ledger, "ledger", "replay", "--all")
     assert (code, "`/decision`" in said) == (1, True), said
-    code, said = prompt(ledger, "ledger", "replay", "det_nothing")
-    assert code == 2
-    code, said = prompt(ledger, "ledger", "replay")
-    assert code == 2
 
 
-async def _fit(connection: Any, *, throwaway: bool = False) -> None:
-    """The test's server forgets in a crash, and nothing is recorded here."""
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ledger", "replay"),
+        ("ledger", "replay", "det_nothing"),
+        ("ledger", "replay", "det_nothing", "--all"),
+        ("ledger", "verify", "--ledger-key", "nonsense"),
+        ("ledger", "verify", "--checkpoint", __file__),
+        ("audit", "--once", "--data-dir", "/nowhere"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error(ledger: Attacked, words: tuple[str, ...]) -> None:
+    assert prompt(ledger, *words)[0] == 2
+
+
+def test_an_audit_says_in_figures_how_much_is_sound(ledger: Attacked, tmp_path: Path) -> None:
+    file = tmp_path / "metrics"
+    words = ("audit", "--once", "--metrics-file", str(file))
+    code, said = prompt(ledger, *words)
+    assert (code, "410 of 410 entries are sound" in said) == (0, True), said
+    assert {**figures(file), "last_pass_timestamp_seconds": 0.0} == {
+        "verified_ratio": 1.0,
+        "entries": 410.0,
+        "oldest_unverified_timestamp_seconds": 0.0,
+        "findings": 0.0,
+        "replayed": 403.0,
+        "checkpoint_size": 0.0,
+        "last_pass_timestamp_seconds": 0.0,
+        "failed_total": 0.0,
+    }
+
+    index = ledger.untouched.determination
+    ledger.rewrite(edited(index, DENIED, ALLOWED), tree=True)
+    (row,) = ledger.sql(f"SELECT at FROM ledger_entry WHERE index = {index}")
+    code, said = prompt(ledger, *words, "--json")
+    assert code == 1
+    assert json.loads(said)["first_unverified"] == index
+    told = figures(file)
+    assert told["findings"] > 0
+    assert told["verified_ratio"] < 1
+    assert told["oldest_unverified_timestamp_seconds"] == pytest.approx(row["at"].timestamp())
+
+
+def figures(file: Path) -> dict[str, float]:
+    """What the metrics say, without those that say when the counter was made."""
+    told = {}
+    for family in text_string_to_metric_families(file.read_text()):
+        for sample in family.samples:
+            if not sample.name.endswith("_created"):
+                told[sample.name.removeprefix("aslgate_audit_")] = sample.value
+    return told
+
+
+def test_an_audit_goes_on_and_says_what_it_finds_when_it_is_done(
+    ledger: Attacked, tmp_path: Path
+) -> None:
+    """It finds what is changed after it had seen it, with the sweep after; SIGTERM ends it."""
+    file = tmp_path / "metrics"
+    address = str(ledger.untouched.server.dsn(ledger.name, SERVICE))
+    words = ["--every", "1", "--metrics-file", str(file), "--database-url", address, "--port", "0"]
+    command = [sys.executable, "-m", "app", "audit", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as auditor:
+        assert auditor.stdout is not None
+        wait_until(lambda: file.exists() and figures(file)["verified_ratio"] == 1)
+        ledger.rewrite(edited(ledger.untouched.determination, DENIED, ALLOWED))
+        said = auditor.stdout.readline()
+        wait_until(lambda: figures(file)["findings"] > 0)
+        auditor.send_signal(signal.SIGTERM)
+        auditor.communicate(timeout=30)
+
+    assert said.startswith(f"entry {ledger.untouched.determination}: ")
+    assert auditor.returncode == 1
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if holds():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it never was so")
+
+
+async def test_an_auditor_can_write_nothing(untouched: Untouched) -> None:
+    database = Database(untouched.server.dsn(TEMPLATE, OWNER), audits=True)
+    connection = await database.connect()
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        await connection.execute("INSERT INTO stream VALUES ('x', 1)")
+    await connection.close()
+    await database.close()

@@ -14,7 +14,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -67,10 +67,14 @@ class Refusal:
 
 @dataclass
 class Writers:
-    """So many clients, each with one request at a time, for as long as the block lasts."""
+    """So many clients, each with one request at a time, for as long as the block lasts.
+
+    `others`: ports of further services on the same database. Who got no answer asks any of them.
+    """
 
     port: int
     count: int = 16
+    others: Sequence[int] = ()
     writes: list[Write] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -131,7 +135,7 @@ class Writers:
 
     def _writer(self, number: int) -> None:
         chance = random.Random(number)
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+        connection = self._connection()
         for write in self._story(number, chance):
             self.writes.append(write)
             if write.kind != "model" and chance.random() < ABANDONED_SHARE:
@@ -145,6 +149,10 @@ class Writers:
                 if not write.is_settled:
                     time.sleep(chance.uniform(0.01, 0.1))
         connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        port = random.choice((self.port, *self.others))
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=15)
 
     def _story(self, number: int, chance: random.Random) -> Iterator[Write]:
         """What one writer records, until it is told to stop. Four of them share a model."""
@@ -198,7 +206,7 @@ class Writers:
         with contextlib.suppress(OSError, http.client.HTTPException):
             self._send(connection, write)
         connection.close()
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+        return self._connection()
 
     def _send(self, connection: http.client.HTTPConnection, write: Write) -> None:
         write.attempts += 1
@@ -223,12 +231,12 @@ class Writers:
         except http.client.IncompleteRead:
             self.truncated += 1
             connection.close()
-            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+            return self._connection()
         except (OSError, http.client.HTTPException):
             if time.monotonic() - begun > 14:
                 self.broken.append(f"{write.kind} had no answer after 14 s")
             connection.close()
-            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+            return self._connection()
         now = time.monotonic()
         self.seconds.append(now - begun)
         if length != str(len(body)):

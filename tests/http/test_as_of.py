@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from app.canonical import canonical_json
+from app.operations.replay import replay_all
 from tests.http.conftest import Service
 from tests.http.published import OPUS, POLICY, RELEASE, Json, asked
 from tests.http.small import ACTION, found, in_force, policy, post, register, soon
@@ -87,7 +88,7 @@ class History:
 
     async def _safeguard(self) -> None:
         if self._registered:
-            body = {
+            body: Json = {
                 "model": self._chance.choice(self._registered),
                 "policy": "small",
                 "standard": "s",
@@ -187,6 +188,9 @@ async def test_asked_again_as_of_then_the_answer_is_the_same(
         assert same["id"] != answer["id"]
         replay = await empty_client.get(f"/v1/determinations/{same['id']}/replay")
         assert replay.json()["same"] is True, replay.text
+    replays = [found async for found, _ in replay_all(empty.store.reading)]
+    assert len(replays) > 2 * len(history.answers), "the gates too"
+    assert [found for found in replays if not found.same] == []
 
 
 async def test_the_published_answer_is_given_again(client: httpx.AsyncClient) -> None:

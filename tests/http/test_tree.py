@@ -3,10 +3,12 @@
 import base64
 import hashlib
 import json
+from contextlib import AsyncExitStack
 
 import httpx
 import pytest
 
+from app.operations.turns import PUBLIC_AT_ONCE, Turns
 from tests.http.conftest import BOOTSTRAP_KEY, Service
 from tests.http.published import problem
 
@@ -148,6 +150,21 @@ async def test_entries_need_a_key_and_hashes_do_not(anyone: httpx.AsyncClient) -
     assert problem(answer) == (401, "unauthenticated")
     for path in ("tile/0/000.p/1", "inclusion?index=0", "consistency?from=0"):
         assert (await anyone.get(f"/v1/ledger/{path}")).status_code == 200
+
+
+async def test_whoever_has_a_key_is_answered_however_many_have_none(
+    standing: Service, anyone: httpx.AsyncClient, reader: httpx.AsyncClient
+) -> None:
+    """What needs no key has half of the database's readers at most."""
+    turns: Turns = standing.app.state.turns
+    async with AsyncExitStack() as stack:
+        for _ in range(PUBLIC_AT_ONCE):
+            await stack.enter_async_context(turns.public.turn())
+        answer = await anyone.get("/v1/ledger/tile/0/000.p/1")
+        assert problem(answer) == (503, "unavailable")
+        assert answer.json()["reason"] == "busy"
+        assert (await reader.get("/v1/ledger/tile/entries/000.p/1")).status_code == 200
+    assert (await anyone.get("/v1/ledger/tile/0/000.p/1")).status_code == 200
 
 
 # --- Proofs ------------------------------------------------------------------------------------

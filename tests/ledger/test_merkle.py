@@ -336,6 +336,28 @@ def test_a_tree_that_was_rewritten_is_consistent_with_nothing_after_that(
             verify_consistency(old, GROWN.root(old), new, forged.root(new), proof)
 
 
+@pytest.mark.parametrize(("size", "said"), [(16, "too short"), (9, "too short"), (4, "too long")])
+def test_a_proof_has_the_length_that_its_tree_asks_for(size: int, said: str) -> None:
+    """The hashes would lead to the right root: a shorter way names an inner node as a leaf."""
+    with pytest.raises(InvalidProof, match=said):
+        verify_inclusion(GROWN.leaves[0], 0, size, GROWN.inclusion(0, 8), GROWN.root(8))
+    with pytest.raises(InvalidProof, match=said):
+        verify_consistency(3, GROWN.root(3), size, GROWN.root(8), GROWN.consistency(3, 8))
+
+
+def test_a_byte_does_not_move_from_one_hash_to_the_next() -> None:
+    """What is hashed are two hashes one after the other; where the first ends is not hashed."""
+    leaf, proof = GROWN.leaves[0], GROWN.inclusion(0, 8)
+    moved = [leaf[-1:] + proof[0], *proof[1:]]
+    with pytest.raises(InvalidProof, match="32 bytes"):
+        verify_inclusion(leaf[:-1], 0, 8, moved, GROWN.root(8))
+    proof = GROWN.consistency(4, 5)
+    assert proof == [GROWN.leaves[4]]
+    moved = [GROWN.root(4)[-1:] + proof[0]]
+    with pytest.raises(InvalidProof, match="32 bytes"):
+        verify_consistency(4, GROWN.root(4)[:-1], 5, GROWN.root(5), moved)
+
+
 def test_what_cannot_be_is_refused() -> None:
     root = GROWN.root(4)
     with pytest.raises(InvalidProof, match="extend"):
@@ -344,6 +366,8 @@ def test_what_cannot_be_is_refused() -> None:
         verify_consistency(4, root, 4, root, [root])
     with pytest.raises(InvalidProof, match="differ"):
         verify_consistency(4, root, 4, GROWN.root(5), [])
+    with pytest.raises(InvalidProof, match="another root"):
+        verify_consistency(0, root, 0, root, [])
     with pytest.raises(InvalidProof, match="too short"):
         verify_consistency(3, GROWN.root(3), 4, root, [])
     with pytest.raises(InvalidProof, match="no leaf"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import combinations, product
 
 import pytest
@@ -12,9 +13,11 @@ from pydantic import TypeAdapter
 from app.policy.conditions import (
     Condition,
     Leaf,
+    ModelFact,
     Polarity,
     Reading,
     SignedOff,
+    fact_holds,
     truth_of,
 )
 from app.vocabulary import TEXT, Truth
@@ -182,3 +185,21 @@ def test_nothing_is_stricter_before_it_turns(
     for later in range(10):
         if now.turns is None or day(later) < now.turns:  # type: ignore[operator]
             assert strictness[at(later)] <= strictness[now.truth]
+
+
+@pytest.mark.parametrize(
+    ("bound", "below", "on_it", "above"),
+    [
+        ("at_least", Truth.NO, Truth.YES, Truth.YES),
+        ("above", Truth.NO, Truth.NO, Truth.YES),
+        ("at_most", Truth.YES, Truth.YES, Truth.NO),
+        ("below", Truth.YES, Truth.NO, Truth.NO),
+    ],
+)
+def test_a_fact_is_held_against_its_bound_to_the_last_digit(
+    bound: str, below: Truth, on_it: Truth, above: Truth
+) -> None:
+    fact = ModelFact.model_validate({"fact": "f", bound: Decimal(3)})
+
+    read = [fact_holds(fact, Decimal(value)) for value in ("2.999", "3", "3.001")]
+    assert read == [below, on_it, above]

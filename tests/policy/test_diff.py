@@ -34,8 +34,10 @@ from app.policy.language import canonical_policy, checked_policy, policy_digest,
 from app.policy.timeline import Activated, in_force_at, timeline
 from app.policy.version import PolicyVersion, Reassess
 from app.vocabulary import JSON, Decision, Truth, read_duration
+from tests.kept import kept
 
-VALID = Path(__file__).with_name("valid.yaml").read_text()
+HERE = Path(__file__).parent
+VALID = (HERE / "valid.yaml").read_text()
 SAMPLE = read_policy(VALID.encode(), "yaml")
 RSP = Path(__file__).parents[2] / "policies" / "anthropic-rsp"
 TEXTS = [one for one in sorted(RSP.parent.rglob("*.yaml")) if ".cases." not in one.name]
@@ -620,6 +622,34 @@ def test_a_duration_that_is_said_to_be_shorter_ends_no_later(was: str, now: str,
 
 
 # --- for people --------------------------------------------------------------------------------
+
+
+def told_in_words(older: PolicyVersion, newer: PolicyVersion) -> str:
+    """The text, and beneath it what stands before and after each change, as JSON."""
+    found = diff(older, newer)
+    beside = [
+        one.model_dump_json(include={"subject", "name", "was", "now"}) for one in found.changes
+    ]
+    return "\n".join([as_text(found), *beside])
+
+
+def test_every_change_is_told_in_the_words_that_are_kept() -> None:
+    """Both ways, for each of the small edits and each kind of lineage."""
+    pairs = [(SAMPLE, written(edit.old, edit.new)) for edit in EDITS]
+    pairs += [(SAMPLE, later(edit)) for edit in (renaming, splitting, merging, dropping, renewing)]
+    pairs += [
+        (excepted(""), excepted(", actions: [training]")),
+        (held_off("a", "b"), held_off("a, c", "d")),
+    ]
+    text = "\n".join(told_in_words(*pair) + told_in_words(*pair[::-1]) for pair in pairs)
+
+    assert text == kept(HERE / "told" / "changes.txt", text)
+
+
+def test_what_rsp_3_0_changed_is_told_in_the_words_that_are_kept() -> None:
+    text = as_text(diff(shipped("2.2"), shipped("3.0")))
+
+    assert text == kept(HERE / "told" / "rsp-3.0.txt", text)
 
 
 def test_rsp_2_2_narrows_whom_security_must_hold_off_in_words_alone() -> None:

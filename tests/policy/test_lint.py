@@ -8,6 +8,7 @@ import yaml
 
 from app.errors import InvalidDocument
 from app.policy.language import read_policy
+from tests.kept import kept
 
 VALID = Path(__file__).with_name("valid.yaml").read_text()
 
@@ -535,3 +536,18 @@ def test_a_source_without_a_digest_says_why() -> None:
     with pytest.raises(InvalidDocument) as refused:
         read_policy(VALID.replace(digest, "").encode(), "yaml")
     assert [(f.pointer, f.code) for f in refused.value.faults] == [("/source", "invalid-value")]
+
+
+def test_every_fault_is_told_in_the_words_that_are_kept() -> None:
+    """To the author of the policy, with the line and the column where it stands."""
+    told = []
+    for edit in FAULTS:
+        with pytest.raises(InvalidDocument) as refused:
+            read_policy(edited(VALID, edit).encode(), "yaml")
+        told.append(f"{edit.why}:")
+        told += [
+            f"  {f.line}:{f.column} {f.pointer} {f.code}: {f.message}" for f in refused.value.faults
+        ]
+    text = "\n".join(told) + "\n"
+
+    assert text == kept(Path(__file__).parent / "told" / "faults.txt", text)

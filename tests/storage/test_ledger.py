@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import fields
@@ -380,6 +381,28 @@ async def test_what_rests_on_a_stream_comes_after_what_moved_it(fresh: Any) -> N
     assert totals == list(range(1, 31))
 
 
+async def test_writers_that_touch_the_same_in_another_order_do_not_block_each_other(
+    fresh: Any,
+) -> None:
+    """The head is the one lock, and whoever has it waits for nobody."""
+    names = [f"model:{letter}@1" for letter in "abcdefgh"]
+
+    async def client(ledger: Ledger, number: int) -> None:
+        touched = names[::-1] if number % 2 else names
+        for _ in range(10):
+            await append(ledger, evidence(), touches=touched)
+
+    async with writing(fresh) as one, writing(fresh) as two:
+        clients = (client(ledger, n) for n, ledger in enumerate((one, two, one, two)))
+        await asyncio.gather(*clients)
+        assert one.failed == two.failed == 0
+    (row,) = await as_superuser(
+        fresh, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    )
+    assert row["deadlocks"] == 0
+    assert len(await everything(fresh)) == 40
+
+
 async def test_a_thousand_are_recorded_at_once_and_no_more(ledger: Ledger, fresh: Any) -> None:
     await append(ledger, *(determination() for _ in range(1000)))
     for drafts in ([], [determination()] * 1001):
@@ -525,6 +548,23 @@ async def test_a_taken_name_is_named(ledger: Ledger) -> None:
         await append(ledger, evidence(), evidence("asm_taken"))
     assert (refused.value.kind, refused.value.name) == ("assessment", "asm_taken")
     assert refused.value.message == "another has its subject"
+
+
+async def test_a_slow_request_delays_its_neighbours_and_fails_none(
+    ledger: Ledger, fresh: Any
+) -> None:
+    """A document takes half a second to build, under the lock that all others wait for."""
+
+    def slow(_: Moment) -> bytes:
+        time.sleep(0.5)
+        return canonical_json({"id": "slow"})
+
+    requests = [append(ledger, evidence()) for _ in range(40)]
+    requests.insert(17, append(ledger, determination(slow)))
+    answers = await in_one_batch(ledger, fresh, *requests)
+
+    assert all(isinstance(answer, Appended) for answer in answers)
+    assert len(await everything(fresh)) == 1 + 41
 
 
 # --- What is wrong with the database, and with time --------------------------------------------

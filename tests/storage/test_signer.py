@@ -503,12 +503,13 @@ def test_keys_that_cannot_be_used_are_refused(text: str, said: str) -> None:
 # --- Several of them ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("names", [("a", "b"), ("a", "a")])
 async def test_two_that_sign_do_not_fork_the_log(
-    fresh: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, str]
 ) -> None:
-    """Each has its own last word, and each one's extends all that was published by both."""
+    """Each has its own last word, or both of one machine have one; it extends all that was signed."""
     monkeypatch.setattr(sign_checkpoints, "INTERVAL_SECONDS", 0.01)
-    words = [LastWord(tmp_path / name) for name in ("a", "b")]
+    words = [LastWord(tmp_path / name) for name in names]
     async with AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(opened(fresh)) for _ in words]
         for store, word in zip(stores, words, strict=True):

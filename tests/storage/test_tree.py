@@ -220,20 +220,21 @@ async def test_any_size_that_the_ledger_had_can_be_proven(fresh: Any) -> None:
     chance = random.Random(2)
     async with database.reading(seconds=60) as connection:
         whole = await the_tree_is_that_of_the_entries(connection)
-        assert await tree.root_at(connection, 0) == EMPTY_ROOT
+        assert await tree.range_hashes(connection, [range(0)]) == (EMPTY_ROOT,)
         for _ in range(150):
             size = chance.randint(1, whole.size)
             index, old = chance.randrange(size), chance.randint(0, size)
             root, old_root = whole.root(size), whole.root(old)
-            assert await tree.root_at(connection, size) == root
-            assert await tree.leaf_hash_at(connection, index) == whole.leaves[index]
+            asked = [range(size), range(index, index + 1), range(old)]
+            hashes = await tree.range_hashes(connection, asked)
+            assert hashes == (root, whole.leaves[index], old_root)
             proof = await tree.inclusion_proof(connection, index, size)
             verify_inclusion(whole.leaves[index], index, size, proof, root)
             proof = await tree.consistency_proof(connection, old, size)
             verify_consistency(old, old_root, size, root, proof)
         for beyond in (whole.size + 1, 2**62):
             with pytest.raises(LookupError):
-                await tree.root_at(connection, beyond)
+                await tree.range_hashes(connection, [range(beyond)])
             with pytest.raises(LookupError):
                 await tree.inclusion_proof(connection, 0, beyond)
     await database.close()
@@ -312,4 +313,4 @@ async def test_a_ledger_of_before_with_a_gap_gets_no_tree(empty_database: Any) -
         "DELETE FROM ledger_entry WHERE index = 3",
     )
     with pytest.raises(RuntimeError, match="says 5 entries, and there are 4"):
-        await asyncio.to_thread(migrate, empty_database.owner)
+        await asyncio.to_thread(migrate, empty_database.owner, service_role=SERVICE)

@@ -1,0 +1,264 @@
+"""Bundle: one determination with all that it rests on, for whoever checks it elsewhere.
+
+`make_bundle` reads it from the ledger; `check_bundle` needs nothing but the bundle, the log's key,
+and this program.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from app.canonical import digest
+from app.determination.provenance import NotRebuilt, RestsOn, question_of, recomputed
+from app.errors import NotFound, Unavailable
+from app.ledger.bundle import Bundle, InvalidBundle, Proven, bundle_of, proven
+from app.ledger.checkpoint import Checkpoint
+from app.ledger.entry import Entry, Kind, Position
+from app.ledger.note import VerifierKey
+from app.operations.replay import answer_before
+from app.policy.timeline import in_force_at
+from app.storage import checkpoints, records, tree
+from app.storage.database import DatabaseConnection
+from app.storage.history import gathered_model, gathered_policy
+from app.storage.ledger import Recorded
+from app.storage.said import EVIDENCE, leans_on, piece
+
+_ABOUT_EVIDENCE: Final = frozenset({*EVIDENCE, Kind.EXCEPTION_APPROVAL, Kind.LIFTING})
+"""What is left out of a bundle without evidence."""
+
+
+# --- Making --------------------------------------------------------------------------------------
+
+
+async def make_bundle(
+    connection: DatabaseConnection, id: str, *, quorum: int, with_evidence: bool = True
+) -> Bundle:
+    """The bundle of the determination with that id, against the largest checkpoint that so many
+    witnesses have cosigned. Without evidence: what it and the models that it is about say is left
+    out, and so is what other models were registered with.
+
+    Raises `NotFound`, and `Unavailable` while no checkpoint holds it yet.
+    """
+    record = await records.record_of(connection, id)
+    if record is None or record.kind is not Kind.DETERMINATION:
+        raise NotFound("determination", id)
+    index = record.position.index
+    signed = await checkpoints.latest(connection, at_least=index + 1, quorum=quorum)
+    if signed is None:
+        message = f"no checkpoint holds entry {index} yet; ask again"
+        raise Unavailable("checkpoint-pending", message)
+    document = orjson.loads(record.document)
+    found = {one.position.index: one for one in await _rests_on(connection, record, document)}
+    if not with_evidence:
+        others = {document["model"]}
+        found = {
+            index: one
+            for index, one in found.items()
+            if one.kind is not Kind.MODEL or one.subject in others
+        }
+    indexes = sorted(found)
+    entries = await records.entries_at(connection, indexes)
+    proofs = await tree.inclusion_proofs(connection, indexes, signed.size)
+    return bundle_of(
+        id,
+        signed.note,
+        (
+            (
+                index,
+                entries[index],
+                found[index].document
+                if with_evidence or found[index].kind not in _ABOUT_EVIDENCE
+                else None,
+                proof,
+            )
+            for index, proof in zip(indexes, proofs, strict=True)
+        ),
+    )
+
+
+async def _rests_on(
+    connection: DatabaseConnection, record: Recorded, document: Mapping[str, Any]
+) -> Sequence[Recorded]:
+    """The determination *record*, and
+
+    1. the one since which it says what changed;
+    2. every version of its policy that there was, with their approvals and activations;
+    3. the evidence that it names;
+    4. the registrations of its model, of those that evidence is on, and of those that it leans on.
+    """
+    question, provenance = question_of(document), document["provenance"]
+    known_at = provenance["known_at"]
+    found = [record]
+    previous = await answer_before(connection, record, document)  # (1)
+    if previous is not None:
+        found.append(previous)
+    policy = question.policy  # (2)
+    found += await records.policy_records(connection, policy, known_at=known_at)
+    found += await records.policy_approvals(connection, policy, known_at=known_at)
+    found += await records.policy_activations(connection, [policy], known_at=known_at)
+    names = [one["id"] for one in provenance["evidence"]]  # (3)
+    evidence = (await records.records_of(connection, names)).values()
+    found += evidence
+    models = {question.model}  # (4)
+    models |= {orjson.loads(one.document)["model"] for one in evidence if one.kind in EVIDENCE}
+    models |= leans_on(piece(one).item for one in evidence if one.kind is Kind.ASSESSMENT)
+    registered = (await records.records_of(connection, models)).values()
+    found += (one for one in registered if one.position.index < known_at)
+    return found
+
+
+# --- Checking ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A bundle that holds. `is_recomputed`: the determination was decided again, to the same bytes;
+    else the evidence was left out, and only its digests were seen.
+    """
+
+    checkpoint: Checkpoint
+    entry: Entry
+    document: Mapping[str, Any]
+    records: int
+    is_recomputed: bool
+
+
+def check_bundle(
+    bundle: Bundle,
+    keys: Iterable[VerifierKey],
+    witnesses: Iterable[VerifierKey] = (),
+    *,
+    origin: str,
+) -> Checked:
+    """What the bundle shows, once it is seen that
+
+    1. everything in it is in the tree of its checkpoint, and as it was recorded;
+    2. nothing but evidence was left out, the determination names itself, and came after all that it
+       rests on;
+    3. the policy version that it names was recorded, approved by another key than the one that
+       recorded it, and activated;
+    4. the evidence that it names was recorded, in these bytes, and no other is in the bundle;
+    5. decided again on this, it is the same to the byte; where evidence was left out, that its model
+       was registered.
+
+    Raises `InvalidBundle`.
+    """
+    checkpoint, there = proven(bundle, keys, witnesses, origin=origin)  # (1)
+    by_subject = {one.entry.subject: one for one in there}
+    if len(by_subject) != len(there):
+        raise InvalidBundle("two of its records have one name")
+    own = by_subject.get(bundle.determination)
+    if own is None or own.entry.kind is not Kind.DETERMINATION or own.document is None:
+        raise InvalidBundle(f"the determination `{bundle.determination}` is not in it")
+    try:
+        document = orjson.loads(own.document)
+        _check_order(own, document, by_subject)  # (2)
+        _check_policy(document["provenance"]["policy"]["digest"], there)  # (3)
+        _check_evidence(document, there)  # (4)
+        again = _recomputed(own, document, there)  # (5)
+    except (InvalidBundle, NotRebuilt) as fault:
+        raise InvalidBundle(str(fault)) from fault
+    except Exception as error:
+        # It was recorded, and is still not what we record: whatever that does is a finding.
+        why = f"{type(error).__name__}: {error}"
+        raise InvalidBundle(f"what it says or rests on cannot be read ({why})") from error
+    if again is not None and again != own.document:
+        was, now = digest(own.document), digest(again)
+        raise InvalidBundle(f"recomputed, the determination is {now}, and {was} was recorded")
+    return Checked(checkpoint, own.entry, document, len(there), again is not None)
+
+
+def _check_order(
+    own: Proven, document: Mapping[str, Any], by_subject: Mapping[str, Proven]
+) -> None:
+    known_at = document["provenance"]["known_at"]
+    if document["id"] != own.entry.subject:
+        raise InvalidBundle(f"the determination calls itself `{document['id']}`")
+    if known_at > own.entry.index:
+        raise InvalidBundle(f"the determination saw {known_at} entries, and is {own.entry.index}")
+    for one in by_subject.values():
+        if one is not own and one.entry.index >= known_at:
+            raise InvalidBundle(f"entry {one.entry.index} was recorded after what it saw")
+        if one.document is None and one.entry.kind not in _ABOUT_EVIDENCE:
+            raise InvalidBundle(f"the document of entry {one.entry.index} is not in it")
+    if (since := (document["changed"] or {}).get("since")) and since not in by_subject:
+        raise InvalidBundle(f"it says what changed since `{since}`, which is not in it")
+
+
+def _check_policy(version: str | None, there: Sequence[Proven]) -> None:
+    if version is None:
+        return
+    recorded, activated, approved_by = None, None, dict[int, str]()
+    for one in there:
+        entry = one.entry
+        if entry.kind is _VERSION and entry.subject == version == f"sha256:{entry.sha256}":
+            recorded = entry
+        elif one.document is None or entry.kind not in (_APPROVAL, _ACTIVATION):
+            continue
+        elif orjson.loads(one.document)["digest"] == version:
+            if entry.kind is _APPROVAL:
+                approved_by[entry.index] = entry.actor
+            elif activated is None:
+                activated = entry.index
+    if recorded is None:
+        raise InvalidBundle(f"the policy version `{version}` is not in it")
+    if activated is None:
+        raise InvalidBundle(f"nothing in it put the policy version `{version}` in force")
+    others = {who for index, who in approved_by.items() if index < activated} - {recorded.actor}
+    if not others:
+        raise InvalidBundle(f"nobody but its author approved the policy version `{version}`")
+
+
+_VERSION: Final = Kind.POLICY_VERSION
+_APPROVAL: Final = Kind.POLICY_APPROVAL
+_ACTIVATION: Final = Kind.POLICY_ACTIVATION
+
+
+def _check_evidence(document: Mapping[str, Any], there: Iterable[Proven]) -> None:
+    named = {one["id"]: one["digest"] for one in document["provenance"]["evidence"]}
+    found = {
+        one.entry.subject: f"sha256:{one.entry.sha256}"
+        for one in there
+        if one.entry.kind in _ABOUT_EVIDENCE
+    }
+    for id, digest_ in named.items():
+        if id not in found:
+            raise InvalidBundle(f"it rests on `{id}`, which is not in it")
+        if found[id] != digest_:
+            raise InvalidBundle(f"it rests on `{id}` in other bytes than those that were recorded")
+    for id in found.keys() - named.keys():
+        raise InvalidBundle(f"it does not rest on `{id}`, which is in it")
+
+
+def _recomputed(own: Proven, document: Mapping[str, Any], there: Iterable[Proven]) -> bytes | None:
+    """The determination decided again; `None` where something was left out."""
+    question, known_at = question_of(document), document["provenance"]["known_at"]
+    found: dict[Kind, list[Recorded]] = {}
+    for one in there:
+        if one.document is None:
+            _check_registered(question.model, document, there)
+            return None
+        if one is not own:
+            position = Position(one.entry.index, one.leaf_hash.hex(), one.entry.at)
+            record = Recorded(one.entry.kind, one.entry.subject, one.document, position)
+            found.setdefault(record.kind, []).append(record)
+    previous = found.pop(Kind.DETERMINATION, [])
+    if len(previous) > 1:
+        raise InvalidBundle("there are several determinations before it")
+    policies = gathered_policy(question.policy, found.pop(_VERSION, []), found.pop(_ACTIVATION, []))
+    models = gathered_model(question.model, [one for some in found.values() for one in some])
+    spans, known = policies.known_at(known_at), models.known_at(known_at)
+    return recomputed(
+        document,
+        RestsOn(in_force_at(spans, question.at), known.model, known.evidence),
+        previous=previous[0].document if previous else None,
+    )
+
+
+def _check_registered(model: str, document: Mapping[str, Any], there: Iterable[Proven]) -> None:
+    """Evidence is only recorded on what is registered."""
+    registered = {one.entry.subject for one in there if one.entry.kind is Kind.MODEL}
+    if document["provenance"]["evidence"] and model not in registered:
+        raise InvalidBundle(f"the registration of `{model}` is not in it")
