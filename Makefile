@@ -62,7 +62,7 @@ proofs: $(VENV)/.installed
 # Only tests that need no database, with few examples each and without those that take long.
 coverage: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -q -p tests.quick $(ROOMS:%=--cov=app.%) --cov-branch \
-		--cov-report=term-missing:skip-covered --cov-fail-under=100 $(ROOMS:%=tests/%) tests/laws/test_gate.py
+		--cov-report=term-missing:skip-covered --cov-fail-under=100 $(ROOMS:%=tests/%) tests/decisions tests/laws/test_gate.py
 
 # One process. A tenth of them takes the better part of an hour; SEED=2 is another tenth.
 mutants: $(VENV)/.installed-dev

@@ -3,19 +3,18 @@
 
     python3 verify.py --key VKEY [--witness VKEY ...] FILE
 
-FILE is what `aslgate ledger bundle ID` writes, or a receipt (`/v1/determinations/ID/proof`). VKEY is
-the ledger's verifier key, had from somewhere else. Needs Python 3.11 and `cryptography`. Exit code 0:
-all of it holds; 1: not; 2: usage. Written from RFC 9162 2.1 and C2SP signed-note, tlog-checkpoint,
-tlog-cosignature and tlog-proof. What it does not do is recompute the decision: `aslgate ledger verify
-FILE` does.
+FILE is what `aslgate ledger bundle ID` writes, or a receipt (`/v1/determinations/ID/proof`); VKEY the
+ledger's verifier key, had from somewhere else. Exit code 0: all of it holds; 1: not; 2: usage. Written
+from RFC 9162 and C2SP signed-note, tlog-checkpoint, tlog-cosignature and tlog-proof. To recompute the
+decision too: `aslgate ledger verify FILE`.
 """
 
 import argparse
-import hashlib
 import json
 import re
 import sys
 from base64 import b64decode, b64encode
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 ED25519, COSIGNATURE = 1, 4
 SCHEMA, RECEIPT = "aslgate/bundle/v1", "c2sp.org/tlog-proof@v1\n"
 IN_FORCE = {"policy-version", "policy-approval", "policy-activation"}
-Records = list[tuple[dict[str, Any], bytes]]
+Json = dict[str, Any]
 
 
 def need(holds: object, why: str) -> None:
@@ -38,14 +37,10 @@ def decoded(text: str) -> bytes:
     return b64decode(text)
 
 
-def sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
-
-
 def verifier_key(vkey: str, kind: int) -> tuple[str, bytes, bytes]:
     """Name, key id and public key of `name+id+base64`, as C2SP signed-note writes it."""
     name, id_, key = vkey.split("+", 2)
-    material, computed = decoded(key), sha256(name.encode() + b"\n" + decoded(key))[:4]
+    material, computed = decoded(key), sha256(name.encode() + b"\n" + decoded(key)).digest()[:4]
     need(len(material) == 33 and material[0] == kind, f"not an Ed25519 key of type {kind}: {vkey}")
     need(computed.hex() == id_, f"the key id of {vkey} is not that of its key")
     return name, computed, material[1:]
@@ -59,13 +54,11 @@ def signed_text(note: str, vkey: str, kind: int) -> str:
     )
     text, (name, id_, public) = text + "\n", verifier_key(vkey, kind)
     for _, signer, encoded in map(str.split, signatures.splitlines()):
-        message, raw = text.encode(), decoded(encoded)
+        message, raw, dated = text, decoded(encoded), 8 if kind == COSIGNATURE else 0
         if (signer, raw[:4]) == (name, id_):
-            if kind == COSIGNATURE:
-                time = int.from_bytes(raw[4:12])
-                message = f"cosignature/v1\ntime {time}\n".encode() + message
-            Ed25519PublicKey.from_public_bytes(public).verify(raw[-64:], message)
-            need(len(raw) == (76 if kind == COSIGNATURE else 68), "a signature is too long")
+            if dated:
+                message = f"cosignature/v1\ntime {int.from_bytes(raw[4:12])}\n{text}"
+            Ed25519PublicKey.from_public_bytes(public).verify(raw[4 + dated :], message.encode())
             return text
     raise ValueError(f"{name} did not sign the checkpoint")
 
@@ -75,13 +68,13 @@ def root_from(leaf: bytes, index: int, size: int, path: list[bytes]) -> bytes:
     need(0 <= index < size and (size > 1) == bool(path), "an inclusion proof is too long or short")
     if size == 1:
         return leaf
-    left, beside = 1 << (size - 1).bit_length() - 1, path[-1]
+    left, beside, rest = 1 << (size - 1).bit_length() - 1, path[-1], path[:-1]
     if index < left:
-        return sha256(b"\x01" + root_from(leaf, index, left, path[:-1]) + beside)
-    return sha256(b"\x01" + beside + root_from(leaf, index - left, size - left, path[:-1]))
+        return sha256(b"\x01" + root_from(leaf, index, left, rest) + beside).digest()
+    return sha256(b"\x01" + beside + root_from(leaf, index - left, size - left, rest)).digest()
 
 
-def read(data: str) -> dict[str, Any]:
+def read(data: str) -> Json:
     """The bundle; or a receipt in the form of one, of no determination."""
     if not data.startswith(RECEIPT):
         return {"determination": None, **json.loads(data)}
@@ -91,53 +84,46 @@ def read(data: str) -> dict[str, Any]:
     return {"schema": SCHEMA, "checkpoint": note, "records": [record]}
 
 
-def check(bundle: dict[str, Any], vkey: str, witnesses: list[str]) -> tuple[str, Records]:
+def check(bundle: Json, vkey: str, witnesses: list[str]) -> tuple[str, list[tuple[Json, Json]]]:
     """What the checkpoint says, and each record's entry with its bytes (none where left out)."""
     need(bundle["schema"] == SCHEMA, "not a bundle of a version that is known here")
     text = signed_text(bundle["checkpoint"], vkey, ED25519)
     [signed_text(bundle["checkpoint"], witness, COSIGNATURE) for witness in witnesses]
-    origin, size, root = text.removesuffix("\n").split("\n")
+    origin, size, root, _ = text.split("\n")
     need(origin == vkey.split("+")[0], f"the checkpoint is of another log, {origin}")
-    records: Records = []
+    records: list[tuple[Json, Json]] = []
     for record in bundle["records"]:
         index, leaf, path = record["index"], decoded(record["entry"]), record["inclusion"]
-        there = root_from(
-            sha256(b"\x00" + leaf), index, int(size), [decoded(line) for line in path]
-        )
-        need(there == decoded(root), f"entry {index} is not in the tree that the checkpoint names")
+        hashed, path = sha256(b"\x00" + leaf).digest(), [decoded(line) for line in path]
+        there = root_from(hashed, index, int(size), path)
+        need(there == decoded(root), f"entry {index} is not in the tree of the checkpoint")
         need(not records or records[-1][0]["index"] < index, f"entry {index} is out of order")
-        entry, left_out = json.loads(leaf), record["document"] is None
+        entry, document = json.loads(leaf), record["document"]
         need((entry["index"], entry["log"]) == (index, origin), f"entry {index} belongs elsewhere")
-        document = b"" if left_out else decoded(record["document"])
-        same = left_out or sha256(document).hex() == entry["payload"]["sha256"]
-        need(same, f"the bytes of entry {index} are not those that were recorded")
-        records.append((entry, document))
+        if document is not None:
+            same = sha256(decoded(document)).hexdigest() == entry["payload"]["sha256"]
+            need(same, f"entry {index} is of another document")
+        records.append((entry, {} if document is None else json.loads(decoded(document))))
     return text, records
 
 
-def rests_on(records: Records, id_: str) -> dict[str, Any]:
+def rests_on(records: list[tuple[Json, Json]], id_: str) -> Json:
     """The determination, if all that it names is among the records, and was recorded before it."""
-    by_subject = {entry["subject"]: (entry, document) for entry, document in records}
-    entry, said = by_subject[id_][0], json.loads(by_subject[id_][1])
-    need(said["id"] == id_, "the determination calls itself by another id")
+    by_subject = {entry["subject"]: (entry, said) for entry, said in records}
+    entry, said = by_subject[id_]
     known_at, policy = said["provenance"]["known_at"], said["provenance"]["policy"]["digest"]
     named = {piece["id"]: piece["digest"] for piece in said["provenance"]["evidence"]}
-    named |= {said["model"]: None} if named else {}
+    named |= {d["model"]: None for _, d in records if named and "model" in d}
     named |= {said["changed"]["since"]: None} if said["changed"] else {}
-    if policy:
-        named[policy] = policy
-        kinds = {
-            e["kind"]
-            for e, d in records
-            if policy in (e["subject"], json.loads(d or "{}").get("digest"))
-        }
-        need(kinds >= IN_FORCE, f"{policy} was not recorded, approved and put in force")
+    named |= {policy: policy} if policy else {}
+    kinds = {e["kind"] for e, d in records if policy in (e["subject"], d.get("digest"))}
+    need(not policy or kinds >= IN_FORCE, f"{policy} was not recorded, approved and activated")
     for subject, digest in named.items():
         other = by_subject[subject][0]
         same = digest in (None, "sha256:" + other["payload"]["sha256"])
         need(same and other["index"] < known_at, f"{subject} was another, or recorded later")
-    need(known_at <= entry["index"], "it saw more than there was")
-    return {**said, "recorded": entry["at"], "index": entry["index"]}
+    need(said["id"] == id_ and known_at <= entry["index"], "the determination stands elsewhere")
+    return {**said, "index": entry["index"]}
 
 
 def main() -> None:

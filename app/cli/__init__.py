@@ -5,7 +5,19 @@ from typing import NoReturn
 
 import typer
 
-from app.cli import attest, audit, keys, ledger, openapi, policy, quickstart, serve, service, watch
+from app.cli import (
+    attest,
+    audit,
+    export,
+    keys,
+    ledger,
+    openapi,
+    policy,
+    quickstart,
+    serve,
+    service,
+    watch,
+)
 from app.cli.serving import UNUSABLE
 
 app = typer.Typer(
@@ -27,6 +39,8 @@ app.command()(openapi.openapi)
 app.add_typer(keys.commands, name="keys")
 app.add_typer(ledger.commands, name="ledger")
 ledger.commands.command("watch")(watch.watch_log)
+ledger.commands.command("bundle")(export.bundle)
+ledger.commands.command("export")(export.export)
 app.add_typer(policy.commands, name="policy")
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from app.cli import serving
+from app.cli.offline import check_file
 from app.cli.serve import DatabaseUrl, DataDir, settings_of
 from app.cli.service import FAILED, USAGE, Json, fail, print_line
 from app.errors import NotFound, Unavailable
@@ -50,7 +51,9 @@ LedgerKey = Annotated[
 ]
 
 
-def trusted_of(kept: list[Path] | None, keys: list[str] | None) -> Trusted:
+def trusted_of(
+    kept: list[Path] | None, keys: list[str] | None, *, option: str = "--ledger-key"
+) -> Trusted:
     """What is believed though the database did not say it; ends the command where it is none."""
     notes: list[Note] = []
     for path in kept or []:
@@ -63,7 +66,7 @@ def trusted_of(kept: list[Path] | None, keys: list[str] | None) -> Trusted:
         try:
             read.append(read_verifier_key(key))
         except InvalidNote as fault:
-            fail(f"--ledger-key: {fault}", USAGE)
+            fail(f"{option}: {fault}", USAGE)
     return Trusted(tuple(read), tuple(notes))
 
 
@@ -93,8 +96,25 @@ async def opened(database: Database) -> AsyncIterator[Database]:
 
 @commands.command()
 def verify(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            help="A bundle or a receipt, to be checked by itself; without it, the whole ledger.",
+        ),
+    ] = None,
     kept: Kept = None,
-    ledger_key: LedgerKey = None,
+    ledger_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ledger-key", "--key", help="The log's key as you were told of it by others."
+        ),
+    ] = None,
+    witness: Annotated[
+        list[str] | None,
+        typer.Option(help="With FILE: the key of a witness that must have cosigned it."),
+    ] = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -102,9 +122,21 @@ def verify(
     """Read the whole ledger, and see that it is what was recorded: each entry, its document, the
     tree over all, the checkpoints, and the rows by which records are found.
 
+    With FILE, no database and no network is needed: a bundle is held against the log's key, and its
+    determination recomputed.
+
     Exit code 0 where it is, 1 with findings, the first by index first.
     """
     trusted = trusted_of(kept, ledger_key)
+    if file is not None:
+        if kept:
+            fail("--checkpoint is for the whole ledger: FILE has its own", USAGE)
+        witnesses = trusted_of(None, witness, option="--witness").keys
+        if not check_file(file, trusted.keys, witnesses, as_json):
+            raise typer.Exit(FAILED)
+        return
+    if witness:
+        fail("--witness is for FILE", USAGE)
 
     with audited(database_url, data_dir) as database:
         report, seconds = asyncio.run(swept(database, Sweep(database, trusted=trusted)))

@@ -587,8 +587,7 @@ def smallest_part(
 
 
 def _words(bound: Bound | None) -> str:
-    if bound is None:
-        return "in no zone"
+    assert bound is not None, "a line on which something rests has a zone"
     words = {"below": "below", "at_most": "at most", "above": "above", "at_least": "at least"}
     name = next(name for name in words if getattr(bound, name) is not None)
     return f"{words[name]} {bound.number}"

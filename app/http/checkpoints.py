@@ -62,14 +62,18 @@ async def read_ledger_keys(request: Request) -> JSONResponse:
     to the others, and need not believe this answer.
     """
     store = store_of(request)
-    said = await keys_on_record(store)
-    answer = LedgerKeysAnswer(
-        log=store.ledger.log,
+    answer = ledger_keys(store.ledger.log, await keys_on_record(store))
+    headers = {"Cache-Control": "public, max-age=1"}
+    return JSONResponse(answer.model_dump(mode="json"), headers=headers)
+
+
+def ledger_keys(log: str, said: tuple[KeyOnRecord, ...]) -> LedgerKeysAnswer:
+    """What is on record of the log's keys, as it is answered."""
+    return LedgerKeysAnswer(
+        log=log,
         keys=tuple(_key(key, said) for key in dict.fromkeys(one.statement.key for one in said)),
         statements=tuple(str(one.note) for one in said),
     )
-    headers = {"Cache-Control": "public, max-age=1"}
-    return JSONResponse(answer.model_dump(mode="json"), headers=headers)
 
 
 def _key(key: VerifierKey, said: tuple[KeyOnRecord, ...]) -> LedgerKeyAnswer:

@@ -93,6 +93,7 @@ def entry_bytes(
 
 def read_entry(data: bytes) -> Entry:
     """What the entry says that *data* is, in the one spelling that there is. Raises `InvalidEntry`."""
+    read, written = None, b""
     try:
         said = orjson.loads(data)
         read = Entry(
@@ -107,8 +108,8 @@ def read_entry(data: bytes) -> Entry:
         )
         written = bytes(read)
     except (ValueError, LookupError, TypeError, AttributeError):
-        written = b""
-    if written != data:
+        pass
+    if read is None or written != data:
         raise InvalidEntry("this is no entry of the ledger")
     return read
 

@@ -130,7 +130,8 @@ class Sweep:
         progress: Progress,
     ) -> None:
         """1. See that the ledger has not become smaller, and that nothing reaches beyond its end.
-        2. Read what was signed of it, here and elsewhere.
+        2. Read what was signed of it, here and elsewhere; and, once, whose requests are answered by
+           which entries.
         3. Page after page: the entries, the tree over them, the rows by which they are found, and
            what was answered.
         4. See that the head tells the same tree.
@@ -143,6 +144,9 @@ class Sweep:
         for one in head.beyond():
             walk.found(one.index, one.what)
         signed = await self._signed(connection, walk, head)  # (2)
+        if walk.index == 0:
+            for one in await whole_ledger.misnamed(connection):
+                walk.found(one.index, one.what)
         behind = range(walk.index, walk.index)
         while walk.index < head.size or behind:  # (3)
             first = walk.index
@@ -160,7 +164,9 @@ class Sweep:
             if not page and walk.index < head.size:
                 walk.missing(head.size)
                 return
-        frontier = head.read_frontier()  # (4)
+        if walk.last_at is not None and walk.last_at != head.last_at:  # (4)
+            walk.found(None, "the head's time is not that of the last entry")
+        frontier = head.read_frontier()
         if frontier is None:
             walk.found(None, "the head's frontier is none of a tree of its size")
         else:

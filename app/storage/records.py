@@ -154,7 +154,7 @@ async def entries_at(connection: AsyncConnection, indexes: Iterable[int]) -> dic
     for some in _some_at_a_time(sorted(set(indexes))):
         asked = select(ledger_entry.c.index, ledger_entry.c.entry)
         rows = await connection.execute(asked.where(ledger_entry.c.index.in_(some)))
-        found |= {row.index: row.entry for row in rows}
+        found |= {index: bytes(entry) for index, entry in rows}
     return found
 
 

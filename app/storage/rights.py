@@ -75,6 +75,7 @@ def grant(connection: Connection, role: str) -> None:
             f"the service must not be `{role}`, who is, or may become, the owner of the tables: "
             "name another role in ASLGATE_SERVICE_ROLE"
         )
+    _let_in(connection, role)
     every = ", ".join(table.name for table in tables.metadata.sorted_tables)
     for statement in (
         f"REVOKE ALL ON {every}, {_REVISION} FROM {named}",
@@ -87,6 +88,18 @@ def grant(connection: Connection, role: str) -> None:
     ):
         connection.execute(text(statement))
     _refuse_too_much(connection, role)
+
+
+def _let_in(connection: Connection, role: str) -> None:
+    """Everybody may connect and look a table up, unless whoever runs the server said otherwise."""
+    named = _quoted(connection, role)
+    found = connection.execute(_SHUT_OUT, {"role": role}).one()
+    if found.of_database:
+        database = _quoted(connection, found.database)
+        connection.execute(text(f"GRANT CONNECT ON DATABASE {database} TO {named}"))
+    if found.of_schema:
+        schema = _quoted(connection, found.schema)
+        connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO {named}"))
 
 
 def refuse_unfit_role(connection: Connection) -> None:
@@ -142,6 +155,16 @@ def _refuse_too_much(connection: Connection, role: str) -> None:
 def _quoted(connection: Connection, name: str) -> str:
     return connection.dialect.identifier_preparer.quote_identifier(name)
 
+
+_SHUT_OUT: Final = text(
+    """
+    SELECT
+        current_database()::text AS database,
+        current_schema()::text AS schema,
+        NOT has_database_privilege(:role, current_database(), 'CONNECT') AS of_database,
+        NOT has_schema_privilege(:role, current_schema(), 'USAGE') AS of_schema
+    """
+)
 
 # What the role is able to do by whatever way: as itself, as a member of others, as anybody. Who may
 # SET ROLE has those rights too, so membership counts though it be not inherited. A schema's owner

@@ -26,6 +26,10 @@ PAGE_BYTES: Final = 32 * 1024 * 1024
 """How many bytes of documents a page holds, but for its last one."""
 
 
+MOST_MISNAMED: Final = 100
+"""How many entries are named that another's idempotency key leads to."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredHead:
     """The ledger's head as it is stored, and how far the other tables go.
@@ -44,6 +48,7 @@ class StoredHead:
     tiles: int
     rows: int
     checkpoint: int | None
+    last_at: datetime
 
     def beyond(self) -> Iterable[Finding]:
         """What there is beyond the ledger's end: something that it once had, and has no more."""
@@ -121,6 +126,25 @@ async def recorded_at(connection: Any, index: int) -> datetime | None:
     return at
 
 
+async def misnamed(connection: Any) -> list[Finding]:
+    """The entries that a caller would be given who repeats a request, and that another recorded."""
+    asked = """
+        SELECT e.index, i.credential, e.actor FROM idempotency i
+        CROSS JOIN LATERAL generate_series(i.index, i.index + i.count - 1) AS named (index)
+        JOIN ledger_entry e ON e.index = named.index
+        WHERE e.actor <> i.credential ORDER BY e.index LIMIT $1
+    """
+    rows = await connection.fetch(asked, MOST_MISNAMED)
+    return [
+        Finding(
+            row["index"],
+            f"the idempotency key of a request by `{row['credential']}` names it, and "
+            f"`{row['actor']}` recorded it",
+        )
+        for row in rows
+    ]
+
+
 async def misfiled(connection: Any, first: int, end: int) -> list[Finding]:
     """The entries from *first* to before *end* whose row in the table of their kind is missing, or
     says otherwise than their document: so that they would not be found, or found as another's.
@@ -175,7 +199,7 @@ _HEAD: Final = f"""
         coalesce((SELECT max((number + 1) << (8 * (level + 1))) FROM ledger_tile), 0) AS tiles,
         greatest(0, {", ".join(f"(SELECT max(index) + 1 FROM {t.name})" for t in _BY_KIND)})
             AS rows,
-        (SELECT max(size) FROM ledger_checkpoint) AS checkpoint
+        (SELECT max(size) FROM ledger_checkpoint) AS checkpoint, last_at
     FROM ledger_head
 """  # noqa: S608 - the tables are ours
 
@@ -323,7 +347,8 @@ _SHOULD: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]]] = {
 
 
 def _misfiled(table: str) -> str:
-    # OFFSET 0: or the planner would have the document parsed once for every column.
+    # OFFSET 0: or the planner would have the document parsed once for every column. Both sides of a
+    # join name the range: or it would take in the whole table for every page.
     kinds, should = _SHOULD[table]
     named = ", ".join(f"'{kind}'" for kind in kinds)
     subject = (
@@ -333,7 +358,7 @@ def _misfiled(table: str) -> str:
         SELECT e.index, CASE WHEN r.index IS NULL THEN 'missing' ELSE 'other' END AS what
         FROM ledger_entry e
         CROSS JOIN LATERAL (SELECT convert_from(e.document, 'UTF8')::jsonb AS said OFFSET 0) s
-        LEFT JOIN {table} r ON r.index = e.index
+        LEFT JOIN {table} r ON r.index = e.index AND r.index >= $1 AND r.index < $2
         WHERE e.index >= $1 AND e.index < $2 AND e.kind IN ({named}) AND (
             r.index IS NULL
             OR r.{subject} <> e.subject
@@ -341,7 +366,8 @@ def _misfiled(table: str) -> str:
                 IS DISTINCT FROM ROW({", ".join(should.values())})
         )
         UNION ALL
-        SELECT r.index, 'stray' FROM {table} r LEFT JOIN ledger_entry e ON e.index = r.index
+        SELECT r.index, 'stray' FROM {table} r
+        LEFT JOIN ledger_entry e ON e.index = r.index AND e.index >= $1 AND e.index < $2
         WHERE r.index >= $1 AND r.index < $2 AND (e.index IS NULL OR e.kind NOT IN ({named}))
         ORDER BY 1
     """  # noqa: S608 - the names are ours

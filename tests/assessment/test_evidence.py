@@ -141,3 +141,31 @@ def test_an_order_that_requires_and_no_other_names_standards_of_a_policy(
         return
     with pytest.raises(InvalidDocument, match="go with the effect `require`"):
         parse(ORDER, body, JSON)
+
+
+def test_a_kind_of_digest_is_of_a_digest() -> None:
+    body = {"model": "m@1", "developer": "dev", "digest_kind": "oci-manifest"}
+    with pytest.raises(InvalidDocument, match="and there is none"):
+        parse(MODEL, body, JSON)
+
+
+@pytest.mark.parametrize(
+    ("item", "may"),
+    [
+        (assessed(1, {"T": "ruled-out"}), False),
+        (assessed(1, {"T": "ruled-out", "U": "not-ruled-out"}), True),
+        (assessed(1, {"T": "reached"}), True),
+        (assessed(1, {"T": "inconclusive"}), True),
+        (assessed(1, findings=[]), False),
+        (assessed(1, findings=[], effective_compute_ratio=2), True),
+        (measured(1, "2"), True),
+        (reported(1), False),
+        (reported(1, met=False), True),
+        (signed(1), False),
+        (signed(1, verb="consulted"), False),
+        (signed(1, verb="reversed"), True),
+        (signed(1, verb="reassess"), True),
+    ],
+)
+def test_only_what_permits_could_not_stand_in_the_way(item: Any, may: bool) -> None:
+    assert item.may_count_against is may

@@ -1,10 +1,13 @@
 """What a case wants of lists and words, and what it says of other models."""
 
+from pathlib import Path
+
 import pytest
 
 from app.determination.cases import read_cases, run_case
 from app.errors import InvalidDocument
 from tests.determination.test_reading import BY_LINE, RULED_OUT, policy, threshold
+from tests.kept import kept
 
 VERSION = policy(thresholds={"T": threshold(ruled_out={"any": [RULED_OUT, BY_LINE["ruled_out"]]})})
 TABLE = """
@@ -66,3 +69,36 @@ def test_another_model_that_cannot_be_is_a_fault_at_its_place() -> None:
         read_cases(text.encode())
 
     assert [fault.pointer for fault in refused.value.faults] == ["/cases/0/others/0/model/model"]
+
+
+FAULTY = {
+    "like nothing": ("note: Two variants were measured.", "note: n\n    like: nothing"),
+    "no action": ("    action: deploy\n", ""),
+    "no time": ("    at: 2025-01-10T00:00:00Z\n", ""),
+    "no model": ("    model: {model: m@1, developer: dev}\n", ""),
+    "a model without a version": ("model: m@1", "model: m"),
+    "an action with no name": ("action: deploy", "action: ''"),
+    "a field of no assessment": ("assessor: a\n", "assessor: a\n          grade: a\n"),
+    "a result without a line": ("{line: up, value: 2,", "{value: 2,"),
+    "another decision": ("want: WANT", "want: {decision: perhaps}"),
+    "a case twice": ("    want: WANT", "    want: {}\n  - {name: measured, note: n, like: measured, want: {}}"),
+    "an exception that has no end": ("    want: WANT", "      exceptions: [{exception: e, standard: s, measures: m, reason: r}]\n    want: {}"),
+    "an approval without a reason": ("    want: WANT", "      exceptions: [{exception: e, standard: s, measures: m, reason: r, valid_until: 2025-02-01T00:00:00Z, approvals: [{role: ceo}]}]\n    want: {}"),
+    "an order by nobody": ("    want: WANT", "      orders: [{effect: stop, statement: s}]\n    want: {}"),
+    "no cases": (TABLE[TABLE.index("cases:") :], "cases: []\n"),
+}  # fmt: skip
+
+
+def test_every_fault_of_a_table_is_told_in_the_words_that_are_kept() -> None:
+    told = []
+    for why, (old, new) in FAULTY.items():
+        assert TABLE.count(old) == 1, old
+        with pytest.raises(InvalidDocument) as refused:
+            read_cases(TABLE.replace(old, new).replace("WANT", "{}").encode())
+        told.append(f"{why}:")
+        told += [
+            f"  {f.line}:{f.column} {f.pointer} {f.code}: {f.message}" for f in refused.value.faults
+        ]
+    text = "\n".join(told) + "\n"
+
+    assert text == kept(Path(__file__).parent / "told" / "case-faults.txt", text)

@@ -86,3 +86,30 @@ def test_a_search_that_ends_early_claims_nothing(monkeypatch: pytest.MonkeyPatch
 
     assert found.verdict == "not-found"
     assert {one.verdict for one in found.actions} <= {"never", "not-found"}
+
+
+def test_a_half_of_a_threshold_is_another_threshold() -> None:
+    """What was found of the half says nothing of the whole, so that it is not the same evidence."""
+    half: Json = {"lineage": [{"version": "1", "threshold": "T", "change": "split"}]}
+
+    assert on("deploy", OLD, renamed(**half)).verdict == "found"
+
+
+def test_models_that_the_looser_version_does_not_speak_of_are_not_looked_at() -> None:
+    """On either side of each bound of a fact there is one; that it does not apply is a denial."""
+    large = {"fact": "training_compute_flop", "at_least": "1e25"}
+    scoped = version("2", applies_to={"developer": ["dev"], "when": large})
+
+    assert compare(OLD, scoped).verdict == "never"
+    assert on("deploy", scoped, OLD).verdict == "found"
+    stricter = version(
+        "2",
+        applies_to={"developer": ["dev"], "when": large},
+        thresholds={
+            "T": threshold(
+                reached={"finding": "reached"},
+                ruled_out={"finding": "ruled-out", "by": ["ceo", "rso"], "max_age": "P6M"},
+            )
+        },
+    )
+    assert compare(OLD, stricter).verdict == "never"

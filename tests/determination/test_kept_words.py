@@ -14,14 +14,16 @@ from app.assessment.evidence import Evidence
 from app.determination.cases import Case, read_cases
 from app.determination.coverage import mutants
 from app.determination.decide import Question, decide
-from app.determination.moves import counting_against, permitting
+from app.determination.moves import Placed, counting_against, permitting, piece
 from app.determination.proof import proof_text, prove
 from app.determination.reading import Read
 from app.policy.language import policy_digest, read_policy
 from app.policy.timeline import Activated, in_force_at, timeline
 from app.policy.version import PolicyVersion
 from tests.determination.test_compare import PLAIN, STRICTER, on
+from tests.determination.test_reading import BY_LINE, RULED_OUT, policy, standard, threshold
 from tests.kept import kept
+from tests.laws.recording import pieces_of
 
 HERE = Path(__file__).parent
 POLICIES = HERE.parents[1] / "policies"
@@ -77,6 +79,76 @@ def test_what_could_be_recorded_is_told_in_the_words_that_are_kept(name: str) ->
     text = "\n".join(lines) + "\n"
 
     assert text == kept(HERE / "told" / f"{name.replace('/', '-')}.moves.txt", text)
+
+
+INTERIM = {"statement": "s", "clause": "c", "approved_by": ["ceo"], "told": []}
+NEEDS = {"statement": "s", "clause": "c", "needs": ["required-standards", "reassessment-not-due"]}
+EVERY_KIND = policy(
+    thresholds={
+        "T": threshold(
+            reached={
+                "any": [
+                    {"finding": "reached", "by": ["ceo"]},
+                    {"all": [{"finding": "reached", "by": ["rso"]}, BY_LINE["reached"]]},
+                ]
+            },
+            ruled_out={
+                "any": [
+                    RULED_OUT,
+                    {"all": [BY_LINE["ruled_out"], {"line": "down", "zone": "rule_out"}]},
+                    {"all": [{"finding": "ruled-out", "by": ["ceo"], "in_assessment": "quick"},
+                             {"assessment": "comprehensive", "max_age": "P6M"},
+                             {"sign_off": "approved", "by": "rso"}]},
+                ]
+            },
+        ),
+        "U": threshold(ruled_out={"any": [{"threshold_ruled_out": "T"}, RULED_OUT]}),
+    },
+    standards={
+        "s": standard(
+            criteria={
+                "a": {"statement": "s", "clause": "c", "parts": {"x": {"statement": "s", "clause": "c"}}},
+                "b": {"statement": "s", "clause": "c"},
+            },
+            review="P1Y",
+            interim_measures=INTERIM,
+        ),
+        "strong": standard(subsumes=["s"]),
+    },
+    actions={
+        "deploy": NEEDS
+        | {
+            "sign_offs": [{"role": "ceo", "verb": "approved", "clause": "c", "max_age": "P30D"}],
+            "may_reverse": [{"role": "rso", "clause": "c"}],
+        },
+        "train": NEEDS,
+    },
+    reassess={
+        "clause": "c",
+        "when": {
+            "any": [
+                {"elapsed": {"at_least": "P6M", "since_assessment": "comprehensive"}},
+                {"compute_ratio": {"at_least": "4", "since_assessment": "comprehensive"}},
+                {"sign_off": "reassess", "by": "rso"},
+            ]
+        },
+    },
+)  # fmt: skip
+
+
+def test_each_kind_of_thing_that_could_be_recorded_is_told_in_the_words_that_are_kept() -> None:
+    model = ModelVersion(model="m@1", developer="dev")
+    read = Read(EVERY_KIND, model, Evidence(), datetime(2027, 1, 1, tzinfo=UTC))
+    lines = []
+    for action in EVERY_KIND.actions:
+        for side, moves in (("+", permitting(read, action)), ("-", counting_against(read, action))):
+            for i, move in enumerate(moves):
+                made = piece(read, action, Placed(move, read.at), f"move_{i}")
+                said = [orjson.dumps(body).decode() for _, _, body in pieces_of(made)]
+                lines += [f"{action} {side} {move.message}", *(f"    {one}" for one in said)]
+    text = "\n".join(lines) + "\n"
+
+    assert text == kept(HERE / "told" / "every-kind.moves.txt", text)
 
 
 def test_the_proof_of_the_sample_is_the_one_that_is_kept() -> None:

@@ -143,3 +143,22 @@ def test_a_position_that_is_gone_takes_what_says_more_with_it() -> None:
 
     assert (alone.found, alone.complete) == (itself(1), True)
     assert (implied.found, implied.complete) == (None, True)
+
+
+def test_a_position_stays_where_one_that_says_more_must_be_there() -> None:
+    """Whoever has 0 has what 1 says: so no set has 0 alone."""
+
+    def first(chosen: frozenset[int]) -> bool:
+        return 0 in chosen
+
+    def second(chosen: frozenset[int]) -> bool:
+        return {0, 1} <= chosen
+
+    def says_more(member: int) -> frozenset[int]:
+        return frozenset({0, 1}) if member == 1 else itself(member)
+
+    alone = separating(2, first, second, stronger=itself, questions=100)
+    implied = separating(2, first, second, stronger=says_more, questions=100)
+
+    assert (alone.found, alone.complete) == (itself(0), True)
+    assert (implied.found, implied.complete) == (None, True)

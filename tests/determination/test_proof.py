@@ -369,3 +369,20 @@ def test_what_another_threshold_may_read_is_what_this_one_may() -> None:
 
     assert (by_fact.without_evidence, by_fact.silent) == (("unknown", "yes"), False)
     assert (by_people.without_evidence, by_people.silent) == (("unknown",), True)
+
+
+@pytest.mark.parametrize(
+    ("fact", "known"), [("training_compute_flop", "10"), ("monthly_users", "10")]
+)
+def test_a_witness_is_found_for_the_model_whose_facts_open_the_action(
+    fact: str, known: str
+) -> None:
+    """Training is prohibited until the threshold is ruled out, for which the fact must be known."""
+    prohibition = Prohibition(actions=("training",), statement="s", clause="section 8")
+    large = ModelFact(fact=fact, at_least=Decimal(10))
+    version = with_threshold(ruled_out=AllOf(all=(RULED_OUT, large)), prohibits=(prohibition,))
+
+    (training,) = (one for one in prove(version).actions if one.action == "training")
+
+    assert training.witness is not None
+    assert Decimal(training.witness.facts[fact]) >= Decimal(known)

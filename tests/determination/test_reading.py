@@ -746,3 +746,15 @@ def test_a_line_without_a_zone_puts_no_number_there() -> None:
 
     assert status(measured(1, "1"), version=version) == "ruled_out"
     assert status(measured(1, "1"), version=without) == "not_ruled_out"
+
+
+def test_an_approval_may_be_a_part_of_what_rules_out() -> None:
+    """It counts while it stands: not before it is given, and not once it is taken back."""
+    approved = {"all": [RULED_OUT, {"sign_off": "approved", "by": "ceo"}]}
+    version = policy(thresholds={"T": threshold(ruled_out=approved)})
+    found = assessed(1, {"T": "ruled-out"})
+
+    assert status(found, version=version) == "not_ruled_out"
+    assert status(found, signed(11), version=version) == "not_ruled_out"
+    assert status(found, signed(5), version=version) == "ruled_out"
+    assert status(found, signed(5), signed(6, verb="reversed"), version=version) == "not_ruled_out"

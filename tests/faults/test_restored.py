@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -76,10 +77,10 @@ def vkey(service: Service) -> str:
     return str(row["vkey"])
 
 
-def sql(service: Service, *statements: str) -> list[asyncpg.Record]:
+def sql(service: Service, *statements: str) -> Any:
     """What a superuser does, by each statement in turn; what the last one gives."""
 
-    async def run() -> list[asyncpg.Record]:
+    async def run() -> Any:
         connection = await asyncpg.connect(str(service.address()), timeout=10)
         try:
             return [await connection.fetch(statement) for statement in statements][-1]

@@ -188,10 +188,11 @@ async def _grow(connection: Any, entries: Entries) -> None:
             nodes[tile.root],
         )
     await connection.execute(
-        "UPDATE ledger_head SET size = $1, frontier = $2, root = $3",
+        "UPDATE ledger_head SET size = $1, frontier = $2, root = $3, last_at = $4",
         tree.size,
         bytes(tree),
         tree.root,
+        entries[-1].at,
     )
 
 
@@ -487,6 +488,11 @@ def test_one_put_between_others_is_named(ledger: Attacked) -> None:
         ("UPDATE ledger_entry SET kind = 'x' WHERE index = 3", "there is no kind `x`"),
         ("INSERT INTO ledger_key VALUES (0, 'x', true, 0, 'x')", "log's keys is no statement"),
         ("UPDATE ledger_head SET log = 'another'", "has the log `another`"),
+        (
+            "INSERT INTO idempotency VALUES ('key_x', sha256('k'), sha256('r'), 3, 2)",
+            "the idempotency key of a request by `key_x` names it, and",
+        ),
+        ("UPDATE ledger_head SET last_at = last_at + interval '1 s'", "the head's time is not"),
     ],
 )
 def test_what_is_found_by_cannot_be_bent(ledger: Attacked, statement: str, what: str) -> None:

@@ -3,17 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 import asyncpg
 import httpx
+import orjson
 import pytest
 
 from app.storage.database import OWNER
 from app.storage.ledger import Appended, Ledger
 from tests.http.conftest import Service
 from tests.http.published import problem
-from tests.http.small import ACTION, decide, found, in_force, policy, post, register
+from tests.http.small import ACTION, decide, found, in_force, policy, post, register, soon
 
 
 @asynccontextmanager
@@ -150,3 +152,70 @@ async def test_what_comes_between_reading_and_recording_is_decided_on(
     assert tried == 2
     assert answer.json()["decision"] == "deny"
     assert len(answer.json()["determinations"]) == 1
+
+
+VERSIONS = 8
+
+
+async def test_each_answer_names_the_version_that_the_ledger_says_was_in_force(
+    empty: Service, empty_client: httpx.AsyncClient, replica: httpx.AsyncClient
+) -> None:
+    """Two services answer while one version after another is put in force through both of them. The
+    ledger's own order is the judge: of what stands before an answer, the latest activation for its
+    instant.
+    """
+    await drafted(empty, empty_client)
+    await register(empty_client, "m@1")
+    over = asyncio.Event()
+
+    async def activate() -> None:
+        for number in range(VERSIONS):
+            client = (empty_client, replica)[number % 2]
+            said = {"in_force_from": soon(), "retroactive": True, "reason": "r"}
+            await post(client, f"policies/small/versions/{number}/activation", said)
+            await asyncio.sleep(0.05)
+        over.set()
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        while not over.is_set():
+            answer = await client.post(
+                "/v1/determinations", json={"model": "m@1", "action": ACTION, "policy": "small"}
+            )
+            assert answer.status_code in (201, 503), answer.text
+
+    await asyncio.gather(activate(), *(ask(client) for client in (empty_client, replica) * 3))
+
+    activations: list[tuple[datetime, str]] = []
+    named = set()
+    for kind, document in await documents(empty):
+        if kind == "policy-activation":
+            since = datetime.fromisoformat(document["in_force_from"])
+            activations.append((since, document["digest"]))
+        elif kind == "determination":
+            provenance = document["provenance"]
+            at = datetime.fromisoformat(provenance["at"])
+            begun = [one for one in activations if one[0] <= at]
+            in_force = max(begun)[1] if begun else None
+            policy_named = provenance["policy"]
+            assert (policy_named and policy_named["digest"]) == in_force, document["id"]
+            named.add(in_force)
+    assert len(named) > VERSIONS // 2, "hardly anything was asked in between"
+
+
+async def drafted(service: Service, approver: httpx.AsyncClient) -> None:
+    """Versions 0, 1 and so on of one policy, recorded and approved, of which none is in force."""
+    path = "policies/small/versions"
+    async with service.client((await service.new_key("policy-author")).text) as author:
+        for number in range(VERSIONS):
+            await post(author, path, policy(version=str(number)))
+            await post(approver, f"{path}/{number}/approvals", {"reason": "r"})
+
+
+async def documents(service: Service) -> list[tuple[str, Any]]:
+    """The kind of each record, and what it says, in the ledger's order."""
+    connection = await asyncpg.connect(str(service.server.dsn(service.name, OWNER)))
+    try:
+        rows = await connection.fetch("SELECT kind, document FROM ledger_entry ORDER BY index")
+    finally:
+        await connection.close()
+    return [(row["kind"], orjson.loads(row["document"])) for row in rows]

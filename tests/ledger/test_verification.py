@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -45,8 +46,13 @@ def sealed(one: StoredEntry, log: str = LOG) -> StoredEntry:
     return replace(one, entry=entry, leaf_hash=leaf_hash(entry), document_sha256=sha256)
 
 
+@cache
+def _ledger(size: int) -> tuple[StoredEntry, ...]:
+    return tuple(stored(index) for index in range(size))
+
+
 def ledger(size: int) -> list[StoredEntry]:
-    return [stored(index) for index in range(size)]
+    return list(_ledger(size))
 
 
 def tree_of(entries: Iterable[StoredEntry]) -> tuple[Frontier, dict[Tile, tuple[bytes, bytes]]]:
@@ -123,6 +129,8 @@ CHANGES: dict[str, Callable[[StoredEntry], StoredEntry]] = {
     "another log": lambda one: sealed(one, "example.com/other"),
     "spelling": lambda one: with_entry(one, one.entry.replace(b'"v":1', b'"v": 1')),
     "more": lambda one: with_entry(one, one.entry.replace(b'"v":1', b'"v":1,"w":2')),
+    "a truth": lambda one: with_entry(one, one.entry.replace(b'"v":1', b'"v":true')),
+    "a float": lambda one: with_entry(one, one.entry.replace(b'"v":1', b'"v":1.0')),
     "other version": lambda one: with_entry(one, one.entry.replace(b'"v":1', b'"v":2')),
     "no envelope": lambda one: with_entry(one, b'"text"'),
     "no JSON": lambda one: with_entry(one, b"\xff"),
@@ -133,16 +141,19 @@ def with_entry(one: StoredEntry, entry: bytes) -> StoredEntry:
     return replace(one, entry=entry, leaf_hash=leaf_hash(entry))
 
 
+WHOLE = ledger(300)
+KEPT = tree_of(WHOLE)
+
+
 @pytest.mark.parametrize("change", CHANGES)
 @given(index=st.integers(0, 299))
 def test_whatever_is_changed_is_found_where_it_is(change: str, index: int) -> None:
     """In a row alone, or with all that is made of it: then the tree tells, and a range of entries is
     all that is known where it is not in a full tile.
     """
-    entries = ledger(300)
-    kept = tree_of(entries)
+    entries = list(WHOLE)
     entries[index] = CHANGES[change](entries[index])
-    first = first_of(walked(entries, kept).findings)
+    first = first_of(walked(entries, KEPT).findings)
 
     assert first is not None
     assert first.index is not None
@@ -163,10 +174,9 @@ def test_a_policy_version_is_called_what_its_text_hashes_to() -> None:
 
 @given(gone=st.integers(0, 298))
 def test_a_gap_is_found_and_ends_the_tree(gone: int) -> None:
-    entries = ledger(300)
-    kept = tree_of(entries)
+    entries = list(WHOLE)
     del entries[gone]
-    walk = walked(entries, kept)
+    walk = walked(entries, KEPT)
 
     assert walk.findings == [Finding(gone, f"it is missing: the next one is {gone + 1}")]
     assert not walk.is_whole

@@ -551,3 +551,15 @@ def test_every_fault_is_told_in_the_words_that_are_kept() -> None:
     text = "\n".join(told) + "\n"
 
     assert text == kept(Path(__file__).parent / "told" / "faults.txt", text)
+
+
+def test_a_baseline_says_something() -> None:
+    requires = "requires: [{standard: weak, before: [deployment]}]}"
+    with_level = VALID.replace(
+        f"baseline: {{clause: c, {requires}", "baseline: {clause: c, level: L1}"
+    )
+    assert read_policy(with_level.encode(), "yaml").baseline is not None
+    with pytest.raises(InvalidDocument) as refused:
+        read_policy(with_level.replace("clause: c, level: L1}", "clause: c}", 1).encode(), "yaml")
+
+    assert "/baseline" in [f.pointer for f in refused.value.faults]

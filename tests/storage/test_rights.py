@@ -158,6 +158,17 @@ def test_what_was_given_by_hand_is_taken_back(fresh: Fresh) -> None:
     assert asyncio.run(rights_of(fresh.superuser, SERVICE)) == RIGHTS.read_text()
 
 
+def test_it_is_let_in_where_not_everybody_is(empty_database: Fresh) -> None:
+    """A server may be shut to all who were not named: then nothing would be found there."""
+    for statement in (
+        "REVOKE ALL ON SCHEMA public FROM PUBLIC",
+        f"REVOKE ALL ON DATABASE {empty_database.superuser.database} FROM PUBLIC",
+    ):
+        asyncio.run(fetch(empty_database.superuser, statement))
+    migrate(empty_database.owner, service_role=SERVICE)
+    asyncio.run(served(empty_database.service))
+
+
 # --- Under which roles nothing is served --------------------------------------------------------
 
 

@@ -1,0 +1,327 @@
+"""A bundle is checked where there is no service and no database: by our own program, which decides
+again, and by `docs/verify.py`, which shares no line with it.
+"""
+
+import asyncio
+import base64
+import copy
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from app.ledger.bundle import InvalidBundle, read_bundle
+from app.ledger.note import SignatureType, SigningKey, VerifierKey, read_note, read_verifier_key
+from app.operations.bundle import Checked, check_bundle
+from app.storage.embedded import EmbeddedPostgres
+from app.storage.signer_files import new_ledger_key
+from tests.http.conftest import BOOTSTRAP_KEY, Service, running
+from tests.http.published import Json, problem
+from tests.http.small import ACTION, decide, found, in_force, policy, post, register
+from tests.http.test_exceptions import approve, requested
+from tests.http.test_orders import STOP
+
+LOG = "localhost/aslgate"
+MODEL = "m@1"
+VERIFY = Path(__file__).parents[2] / "docs" / "verify.py"
+WITNESS = SigningKey(
+    "witness.test/1", SignatureType.COSIGNATURE, Ed25519PrivateKey.from_private_bytes(bytes(32))
+)
+_spec = importlib.util.spec_from_file_location("verify", VERIFY)
+assert _spec is not None
+assert _spec.loader is not None
+verify = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(verify)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A bundle of a determination that rests on something of every kind, the same without evidence,
+    its receipt, and the log's key.
+    """
+
+    whole: Json
+    without: Json
+    receipt: str
+    said: Json
+    key: VerifierKey
+
+
+async def bundle_of(client: httpx.AsyncClient, id: str, **query: Any) -> Json:
+    """The bundle, once there is one."""
+    for _ in range(100):
+        answer = await client.get(f"/v1/determinations/{id}/bundle", params=query)
+        if answer.status_code == 200:
+            said: Json = answer.json()
+            return said
+        assert problem(answer) == (503, "unavailable")
+        assert answer.json()["reason"] == "checkpoint-pending"
+        await asyncio.sleep(0.05)
+    raise AssertionError("there is no checkpoint")
+
+
+async def key_of(client: httpx.AsyncClient) -> VerifierKey:
+    return read_verifier_key((await client.get("/v1/ledger/keys")).json()["keys"][0]["vkey"])
+
+
+async def record_everything(service: Service, client: httpx.AsyncClient) -> Json:
+    """A determination that rests on shared weights, on another model, on an exception and on an
+    order that was lifted; one before it, and a withdrawn assessment that it does not rest on.
+    """
+    await in_force(service, client, policy())
+    await register(client, MODEL, weights="w")
+    await register(client, "twin@1", weights="w")
+    await register(client, "stronger@1")
+    await register(client, "elsewhere@1")
+    await post(client, "assessments", found("elsewhere@1", "reached"))
+    withdrawn = await post(client, "assessments", found(MODEL, "reached"))
+    await decide(client, MODEL)
+    await post(client, f"assessments/{withdrawn['id']}/withdrawal", {"reason": "r"})
+    await post(client, "assessments", found("twin@1"))
+    await post(client, "assessments", found(MODEL, "bounded-by", bounded_by="stronger@1"))
+    await post(client, "assessments", found("stronger@1"))
+    order = await post(client, "orders", STOP | {"model": MODEL})
+    await post(client, f"orders/{order['id']}/lifting", {"reason": "r"})
+    exception = await post(client, "exceptions", requested(model=MODEL))
+    async with service.client((await service.new_key("approver")).text) as approver:
+        assert (await approve(approver, exception, "ceo")).status_code == 201
+    said = await decide(client, MODEL)
+    await post(client, "assessments", found(MODEL, "reached"))
+    return said
+
+
+@pytest.fixture(scope="module")
+def made(
+    postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Made:
+    async def make() -> Made:
+        async with (
+            running(postgres, template, **files(tmp_path_factory.mktemp("keys"))) as service,
+            service.client(BOOTSTRAP_KEY) as client,
+        ):
+            said = await record_everything(service, client)
+            whole = await bundle_of(client, said["id"])
+            without = await bundle_of(client, said["id"], evidence="false")
+            receipt = (await client.get(f"/v1/determinations/{said['id']}/proof")).text
+            return Made(whole, without, receipt, said, await key_of(client))
+
+    return asyncio.run(make())
+
+
+def files(folder: Path) -> dict[str, Any]:
+    key = folder / "key"
+    key.write_bytes(new_ledger_key(LOG))
+    return {"ledger_key_file": key, "ledger_state_file": folder / "state"}
+
+
+def checked(bundle: Json, key: VerifierKey, *witnesses: VerifierKey) -> Checked:
+    return check_bundle(read_bundle(json.dumps(bundle).encode()), [key], witnesses, origin=key.name)
+
+
+def refused_by_ours(bundle: Json, key: VerifierKey, *witnesses: VerifierKey) -> bool:
+    try:
+        checked(bundle, key, *witnesses)
+    except InvalidBundle:
+        return True
+    return False
+
+
+def refused_by_the_other(bundle: Json, key: VerifierKey, *witnesses: VerifierKey) -> bool:
+    """As its `main` does it."""
+    try:
+        read = verify.read(json.dumps(bundle))
+        _, records = verify.check(read, str(key), [*map(str, witnesses)])
+        verify.rests_on(records, read["determination"])
+    except (InvalidSignature, ValueError, LookupError, TypeError, AttributeError):
+        return True
+    return False
+
+
+def kinds(bundle: Json) -> list[str]:
+    said = (json.loads(base64.b64decode(one["entry"])) for one in bundle["records"])
+    return [one["kind"] for one in said]
+
+
+# --- What holds ------------------------------------------------------------------------------------
+
+
+def test_it_holds_all_that_the_determination_rests_on(made: Made) -> None:
+    """Once each, in the order of the ledger; and nothing that it does not rest on."""
+    assert kinds(made.whole) == [
+        "policy-version",
+        "policy-approval",
+        "policy-activation",
+        "model",
+        "model",
+        "model",
+        "determination",
+        "assessment",
+        "assessment",
+        "assessment",
+        "order",
+        "lifting",
+        "exception",
+        "exception-approval",
+        "determination",
+    ]
+
+
+def test_it_is_recomputed_from_itself_alone(made: Made) -> None:
+    found = checked(made.whole, made.key)
+    assert found.is_recomputed
+    assert found.records == len(made.whole["records"])
+    assert found.document["id"] == made.said["id"]
+    assert found.entry.index == made.said["ledger"]["index"]
+
+
+def test_without_evidence_its_digests_stand_for_it(made: Made) -> None:
+    """What the evidence says is not in it, nor what other models were registered with."""
+    left_out = {
+        kind
+        for kind, one in zip(kinds(made.without), made.without["records"], strict=True)
+        if one["document"] is None
+    }
+    assert left_out == {"assessment", "order", "lifting", "exception", "exception-approval"}
+    assert kinds(made.without).count("model") == 1
+    assert not checked(made.without, made.key).is_recomputed
+    assert not refused_by_the_other(made.without, made.key)
+
+
+def run_verify(file: Path, *options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", VERIFY, *options, file]
+    return subprocess.run(
+        [*map(str, command)], check=False, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_a_verifier_without_our_code_says_the_same(made: Made, tmp_path: Path) -> None:
+    file = tmp_path / "bundle.json"
+    file.write_text(json.dumps(made.whole))
+    ran = run_verify(file, "--key", made.key)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith(f"{made.said['decision']}: {ACTION} of {MODEL}, entry ")
+
+    file.write_text(json.dumps(made.whole).replace('"index": 0', '"index": 1'))
+    ran = run_verify(file, "--key", made.key)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith("REFUSED: ")
+    assert run_verify(file).returncode == 2
+
+
+def test_it_reads_a_receipt_too(made: Made, tmp_path: Path) -> None:
+    file = tmp_path / "receipt"
+    file.write_text(made.receipt)
+    ran = run_verify(file, "--key", made.key)
+    assert ran.returncode == 0, ran.stderr
+    assert made.said["id"] in ran.stdout
+
+    file.write_text(made.receipt.replace("index ", "index 1"))
+    assert run_verify(file, "--key", made.key).returncode == 1
+
+
+def test_it_stays_as_small_as_it_says() -> None:
+    """Somebody has to read it before they believe in it."""
+    text = VERIFY.read_text()
+    assert len(text.splitlines()) < 150
+    assert "from app" not in text
+    assert "import app" not in text
+
+
+def test_a_witness_has_cosigned_or_has_not(made: Made) -> None:
+    """Whoever asks for a witness's line is not content without it, or with one of another text."""
+    note = read_note(made.whole["checkpoint"].encode())
+    line = WITNESS.sign(note.text, at=1_790_000_000)
+    other = WITNESS.sign(note.text + "more\n", at=1_790_000_000)
+    cosigned = made.whole | {"checkpoint": str(note.with_signatures([line]))}
+    lying = made.whole | {"checkpoint": str(note.with_signatures([other]))}
+    assert checked(cosigned, made.key, WITNESS.verifier).is_recomputed
+    for refused in (refused_by_ours, refused_by_the_other):
+        assert not refused(cosigned, made.key, WITNESS.verifier)
+        assert not refused(cosigned, made.key)
+        assert refused(made.whole, made.key, WITNESS.verifier)
+        assert refused(lying, made.key, WITNESS.verifier)
+        # A witness vouches for what it saw, and is not the log.
+        assert refused(cosigned, WITNESS.verifier)
+
+
+# --- What does not ---------------------------------------------------------------------------------
+
+
+def flipped(encoded: str, at: int) -> str:
+    """The same base64 with one bit of that byte changed."""
+    data = bytearray(base64.b64decode(encoded))
+    data[at] ^= 1
+    return base64.b64encode(data).decode()
+
+
+def mutations(bundle: Json) -> Iterator[tuple[str, Json]]:
+    """The bundle with one thing changed, and what that is."""
+
+    def changed(path: tuple[str | int, ...], value: object) -> Json:
+        whole = copy.deepcopy(bundle)
+        *above, last = path
+        inside: Any = whole
+        for step in above:
+            inside = inside[step]
+        inside[last] = value
+        return whole
+
+    for i, record in enumerate(bundle["records"]):
+        here = ("records", i)
+        for index in (record["index"] - 1, record["index"] + 1, -1, 2**60, str(record["index"])):
+            yield f"{i}: index {index}", changed((*here, "index"), index)
+        for field in ("entry", "document"):
+            if record[field] is not None:
+                size = len(base64.b64decode(record[field]))
+                for at in (0, size // 2, size - 1):
+                    yield (
+                        f"{i}: byte {at} of {field}",
+                        changed((*here, field), flipped(record[field], at)),
+                    )
+                yield (
+                    f"{i}: {field} shorter",
+                    changed(
+                        (*here, field),
+                        base64.b64encode(base64.b64decode(record[field])[:-1]).decode(),
+                    ),
+                )
+        path = record["inclusion"]
+        for line, hashed in enumerate(path):
+            yield f"{i}: line {line}", changed((*here, "inclusion", line), flipped(hashed, 31))
+            fewer = [*path[:line], *path[line + 1 :]]
+            yield f"{i}: no line {line}", changed((*here, "inclusion"), fewer)
+        yield f"{i}: a line more", changed((*here, "inclusion"), [*path, path[-1]])
+        rest = [*bundle["records"][:i], *bundle["records"][i + 1 :]]
+        yield f"no record {i}", bundle | {"records": rest}
+        yield f"record {i} first", bundle | {"records": [record, *(rest if i else reversed(rest))]}
+        yield f"record {i} twice", bundle | {"records": [*bundle["records"], record]}
+    note = bundle["checkpoint"]
+    for at, one in enumerate(note):
+        other = note[:at] + ("A" if one != "A" else "B") + note[at + 1 :]
+        yield f"character {at} of the note", bundle | {"checkpoint": other}
+        yield f"no character {at} of the note", bundle | {"checkpoint": note[:at] + note[at + 1 :]}
+    yield "another determination", bundle | {"determination": "det_" + "0" * 32}
+    yield "another schema", bundle | {"schema": "aslgate/bundle/v2"}
+    for field in bundle:
+        yield f"no {field}", {name: value for name, value in bundle.items() if name != field}
+
+
+@pytest.mark.parametrize("refused", [refused_by_ours, refused_by_the_other])
+@pytest.mark.parametrize("form", ["whole", "without"])
+def test_whatever_is_changed_is_refused(made: Made, form: str, refused: Any) -> None:
+    bundle: Json = getattr(made, form)
+    assert not refused(bundle, made.key)
+    tried = 0
+    for what, mutated in mutations(bundle):
+        assert refused(mutated, made.key), what
+        tried += 1
+    assert tried > 500

@@ -1,0 +1,157 @@
+"""The connection to the database is cut after any byte, in either direction, while one is recorded.
+
+Whatever is told then is true: who is told that it is recorded finds it, who is told that nothing was
+has recorded nothing, and of whom neither is said a second try with the same key settles it, once.
+
+ASLGATE_TORTURE=1 cuts after every byte, instead of some.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import Unavailable
+from app.storage.database import Database
+from app.storage.embedded import PORT, PostgresAddress
+from app.storage.ledger import Appended, Ledger
+from tests.storage.test_ledger import LOG, append, everything, evidence, key, writing
+
+TORTURE = os.environ.get("ASLGATE_TORTURE") == "1"
+SOME = 40
+
+RecordProperty = Callable[[str, object], None]
+Pair = tuple[asyncio.StreamWriter, asyncio.StreamWriter]
+
+
+class Proxy:
+    """Stands between the service and Postgres, and passes on what they say, until it cuts."""
+
+    def __init__(self, upstream: PostgresAddress) -> None:
+        self._upstream = str(Path(upstream.host) / f".s.PGSQL.{PORT}")
+        self._left: dict[str, int | None] = {"up": None, "down": None}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.passed = Counter[str]()
+        self.cuts = 0
+
+    def cut_after(self, direction: str, count: int) -> None:
+        """Let so many bytes more through, of those that go *up* to the database or *down* from it."""
+        self._left[direction] = count
+
+    def heal(self) -> None:
+        """Cut nothing from now on."""
+        self._left = {"up": None, "down": None}
+        self.passed.clear()
+
+    async def serve(self, down: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        """One connection."""
+        up, server = await asyncio.open_unix_connection(self._upstream)
+        pair = (client, server)
+        for direction, reader, writer in (("up", down, server), ("down", up, client)):
+            task = asyncio.create_task(self._pump(direction, reader, writer, pair))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pump(
+        self, direction: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: Pair
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                left = self._left[direction]
+                if left is not None and len(data) >= left:
+                    writer.write(data[:left])
+                    await writer.drain()
+                    self.cuts += 1
+                    self.heal()
+                    break
+                if left is not None:
+                    self._left[direction] = left - len(data)
+                self.passed[direction] += len(data)
+                writer.write(data)
+                await writer.drain()
+        for one in pair:
+            one.close()
+
+
+@asynccontextmanager
+async def through_a_proxy(fresh: Any, folder: Path) -> AsyncIterator[tuple[Ledger, Proxy]]:
+    proxy = Proxy(fresh.service)
+    path = str(folder / f".s.PGSQL.{PORT}")
+    async with await asyncio.start_unix_server(proxy.serve, path):
+        database = Database(replace(fresh.service, host=str(folder)), throwaway=True)
+        ledger = Ledger(database)
+        await ledger.initialise(LOG)
+        await ledger.start()
+        await database.close()
+        try:
+            yield ledger, proxy
+        finally:
+            proxy.heal()
+            await ledger.close()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800 if TORTURE else 120)
+@pytest.mark.parametrize("direction", ["up", "down"])
+async def test_what_is_said_of_a_record_is_true_wherever_the_connection_is_cut(
+    fresh: Any, server_folder: Path, record_property: RecordProperty, direction: str
+) -> None:
+    told: Counter[str] = Counter()
+    async with writing(fresh):
+        pass
+    async with through_a_proxy(fresh, server_folder) as (ledger, proxy):
+        for name in ("asm_cut_first", "asm_cut_whole"):
+            proxy.heal()
+            await append(ledger, evidence(name), key=key(name), touches=["model:m@1"])
+        # All that is said is as long each time, but for the hashes of the tree's frontier, and for the
+        # digits of the index: so some of the last places come after all of it.
+        length = proxy.passed[direction] - _hashes(direction, ledger.size - 1)
+        early, late = range(1, length - 50), range(length - 50, length + 10)
+        places = [*(early if TORTURE else sorted(random.sample(early, SOME))), *late]
+        for place in places:
+            name = f"asm_cut_{place:05}"
+            request: dict[str, Any] = {"key": key(name), "touches": ["model:m@1"]}
+            proxy.cut_after(direction, place + _hashes(direction, ledger.size))
+            first: Appended | Unavailable
+            try:
+                first = await append(ledger, evidence(name), **request)
+            except Unavailable as unavailable:
+                first = unavailable
+            proxy.heal()
+            again = await settled(ledger, name, request)
+
+            if isinstance(first, Appended):
+                assert (again.replayed, again.records) == (True, first.records), place
+                told["recorded"] += 1
+            else:
+                told[first.reason] += 1
+                assert again.replayed is False or first.reason == "outcome-unknown", place
+        assert proxy.cuts > SOME
+    recorded = Counter(record.subject for record in await everything(fresh))
+    assert all(recorded[f"asm_cut_{place:05}"] == 1 for place in places)
+    assert len(recorded) == len(places) + 2
+    assert told["outcome-unknown"] > 0, f"it was never cut at COMMIT: {told}"
+    assert told["database"] > 0, f"it was never cut before: {told}"
+    figures = ", ".join(f"{many} `{what}`" for what, many in told.items())
+    record_property("figures", f"{len(places)} cuts: {figures}")
+
+
+def _hashes(direction: str, size: int) -> int:
+    """How many bytes of hashes go there while one is recorded: the head is read, and written."""
+    return 32 * (size + (direction == "up")).bit_count()
+
+
+async def settled(ledger: Ledger, name: str, request: dict[str, Any]) -> Appended:
+    """Ask again with the same key until it is answered: another's lock may have to go first."""
+    for _ in range(10):
+        with contextlib.suppress(Unavailable):
+            return await append(ledger, evidence(name), **request)
+    raise AssertionError(f"{name} is not settled")
