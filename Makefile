@@ -43,7 +43,7 @@ check: lint test
 lint: $(VENV)/.installed-dev
 	@echo "ruff: format";   $(BIN)/ruff format --check --quiet .
 	@echo "ruff: lint";     $(BIN)/ruff check --quiet .
-	@echo "mypy: types";    $(BIN)/mypy $(wildcard app tests benchmarks)
+	@echo "mypy: types";    $(BIN)/mypy $(wildcard app tests benchmarks docs/*.py)
 	@echo "import-linter";  $(BIN)/lint-imports --no-logo
 	@echo "hadolint";       $(BIN)/hadolint Dockerfile
 
