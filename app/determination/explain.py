@@ -562,12 +562,11 @@ def _range(page: _Page, result: Body | None, whose: str) -> str:
         )
     if result.get("stderr") is not None:
         return f"{ours}, from a standard error of {page.said(result['stderr'])}"
-    if result.get("trials") is not None:
-        return (
-            f"{ours}, from {page.said(result['successes'])} successes in "
-            f"{page.said(result['trials'])} trials"
-        )
-    return ours
+    # There is no other way in which a result has a range.
+    return (
+        f"{ours}, from {page.said(result['successes'])} successes in "
+        f"{page.said(result['trials'])} trials"
+    )
 
 
 # --- standards ---------------------------------------------------------------------------------

@@ -109,9 +109,15 @@ def read_entry(data: bytes) -> Entry:
         written = bytes(read)
     except (ValueError, LookupError, TypeError, AttributeError):
         pass
-    if read is None or written != data:
+    if read is None or written != data or not _has_its_types(read):
         raise InvalidEntry("this is no entry of the ledger")
     return read
+
+
+def _has_its_types(entry: Entry) -> bool:
+    texts = (entry.log, entry.subject, entry.actor, entry.sha256)
+    numbers = (entry.index, entry.size)
+    return all(type(one) is str for one in texts) and all(type(one) is int for one in numbers)
 
 
 def payload_type(kind: Kind) -> str:

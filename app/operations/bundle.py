@@ -4,7 +4,8 @@
 and this program.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -52,30 +53,21 @@ async def make_bundle(
     document = orjson.loads(record.document)
     found = {one.position.index: one for one in await _rests_on(connection, record, document)}
     if not with_evidence:
-        others = {document["model"]}
+        own = document["model"]
         found = {
-            index: one
-            for index, one in found.items()
-            if one.kind is not Kind.MODEL or one.subject in others
+            i: one for i, one in found.items() if one.kind is not Kind.MODEL or one.subject == own
         }
     indexes = sorted(found)
     entries = await records.entries_at(connection, indexes)
     proofs = await tree.inclusion_proofs(connection, indexes, signed.size)
-    return bundle_of(
-        id,
-        signed.note,
-        (
-            (
-                index,
-                entries[index],
-                found[index].document
-                if with_evidence or found[index].kind not in _ABOUT_EVIDENCE
-                else None,
-                proof,
-            )
-            for index, proof in zip(indexes, proofs, strict=True)
-        ),
-    )
+
+    def written() -> Iterator[tuple[int, bytes, bytes | None, tuple[bytes, ...]]]:
+        for index, proof in zip(indexes, proofs, strict=True):
+            one = found[index]
+            is_shown = with_evidence or one.kind not in _ABOUT_EVIDENCE
+            yield index, entries[index], one.document if is_shown else None, proof
+
+    return await asyncio.to_thread(bundle_of, id, signed.note, written())
 
 
 async def _rests_on(
@@ -99,14 +91,19 @@ async def _rests_on(
     found += await records.policy_approvals(connection, policy, known_at=known_at)
     found += await records.policy_activations(connection, [policy], known_at=known_at)
     names = [one["id"] for one in provenance["evidence"]]  # (3)
-    evidence = (await records.records_of(connection, names)).values()
+    evidence = tuple((await records.records_of(connection, names)).values())
     found += evidence
-    models = {question.model}  # (4)
-    models |= {orjson.loads(one.document)["model"] for one in evidence if one.kind in EVIDENCE}
-    models |= leans_on(piece(one).item for one in evidence if one.kind is Kind.ASSESSMENT)
+    # There may be thousands of pieces, and everyone else would wait for it.
+    models = {question.model, *await asyncio.to_thread(_models_in, evidence)}  # (4)
     registered = (await records.records_of(connection, models)).values()
     found += (one for one in registered if one.position.index < known_at)
     return found
+
+
+def _models_in(evidence: Iterable[Recorded]) -> set[str]:
+    """The models that the evidence is on, and those that it leans on."""
+    on = {orjson.loads(one.document)["model"] for one in evidence if one.kind in EVIDENCE}
+    return on | leans_on(piece(one).item for one in evidence if one.kind is Kind.ASSESSMENT)
 
 
 # --- Checking ------------------------------------------------------------------------------------
@@ -155,7 +152,7 @@ def check_bundle(
     try:
         document = orjson.loads(own.document)
         _check_order(own, document, by_subject)  # (2)
-        _check_policy(document["provenance"]["policy"]["digest"], there)  # (3)
+        _check_policy(document["provenance"]["policy"], there)  # (3)
         _check_evidence(document, there)  # (4)
         again = _recomputed(own, document, there)  # (5)
     except (InvalidBundle, NotRebuilt) as fault:
@@ -187,21 +184,24 @@ def _check_order(
         raise InvalidBundle(f"it says what changed since `{since}`, which is not in it")
 
 
-def _check_policy(version: str | None, there: Sequence[Proven]) -> None:
-    if version is None:
-        return
+def _check_policy(policy: Mapping[str, Any], there: Iterable[Proven]) -> None:
+    version = policy["digest"]
     recorded, activated, approved_by = None, None, dict[int, str]()
     for one in there:
         entry = one.entry
-        if entry.kind is _VERSION and entry.subject == version == f"sha256:{entry.sha256}":
-            recorded = entry
-        elif one.document is None or entry.kind not in (_APPROVAL, _ACTIVATION):
+        if one.document is None or entry.kind not in (_VERSION, _APPROVAL, _ACTIVATION):
             continue
-        elif orjson.loads(one.document)["digest"] == version:
-            if entry.kind is _APPROVAL:
-                approved_by[entry.index] = entry.actor
-            elif activated is None:
-                activated = entry.index
+        said = orjson.loads(one.document)
+        if said["policy"] != policy["name"]:
+            raise InvalidBundle(f"entry {entry.index} is about another policy")
+        if entry.kind is _VERSION and digest(one.document) == entry.subject == version:
+            recorded = entry
+        elif entry.kind is _APPROVAL and said["digest"] == version:
+            approved_by[entry.index] = entry.actor
+        elif entry.kind is _ACTIVATION and said["digest"] == version and activated is None:
+            activated = entry.index
+    if version is None:
+        return
     if recorded is None:
         raise InvalidBundle(f"the policy version `{version}` is not in it")
     if activated is None:
@@ -237,6 +237,8 @@ def _recomputed(own: Proven, document: Mapping[str, Any], there: Iterable[Proven
     question, known_at = question_of(document), document["provenance"]["known_at"]
     found: dict[Kind, list[Recorded]] = {}
     for one in there:
+        if one.entry.kind in (Kind.WITHDRAWAL, Kind.GATE):
+            raise InvalidBundle(f"entry {one.entry.index} is nothing that an answer rests on")
         if one.document is None:
             _check_registered(question.model, document, there)
             return None

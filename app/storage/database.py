@@ -78,7 +78,13 @@ _TROUBLE: Final = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX"})
 DatabaseConnection = AsyncConnection
 """What `Database.reading` and `Database.writing` give."""
 
-UNREACHABLE: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+UNREACHABLE: Final = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # When it is asked for something between the server's last word, that it dies, and its hanging up.
+    asyncpg.InternalClientError,
+)
 """What asyncpg raises when it cannot connect; a time-out is an `OSError`."""
 
 

@@ -9,6 +9,7 @@ is.
 What reads here reads on a connection from `Database.reading`, and so sees the tree of one size.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -96,7 +97,12 @@ async def inclusion_proofs(
     hashes = await node_hashes(
         connection, {node for ranges in asked for part in ranges for node in nodes_of(part)}
     )
-    return tuple(tuple(range_hash(part, hashes) for part in ranges) for ranges in asked)
+
+    def folded() -> tuple[tuple[bytes, ...], ...]:
+        return tuple(tuple(range_hash(part, hashes) for part in ranges) for ranges in asked)
+
+    # There may be thousands of them, and everyone else would wait for it.
+    return await asyncio.to_thread(folded)
 
 
 async def consistency_proof(connection: AsyncConnection, old: int, new: int) -> tuple[bytes, ...]:

@@ -57,6 +57,10 @@ def test_each_result_that_is_wanted_is_compared_in_its_order(
     ]
 
 
+def test_a_standard_that_should_not_be_required_is_told_as_required() -> None:
+    assert told("{standards: {s: {required: false}}}") == [("/standards/s/required", False, True)]
+
+
 def test_an_obligation_that_is_not_there_is_not_due() -> None:
     assert told("{due: {tell: before}}") == [("/due/tell", "before", None)]
 

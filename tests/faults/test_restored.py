@@ -6,9 +6,11 @@ then a checkpoint that somebody kept, and the key as somebody else was told of i
 """
 
 import asyncio
+import http.client
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,19 @@ class Watcher:
     service: Service
     folder: Path
     key: str = ""
+
+    def wait_until_signed(self, size: int) -> str:
+        """The checkpoint that the service shows once it has one of so many entries."""
+        deadline = time.monotonic() + 20
+        while True:
+            connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=10)
+            connection.request("GET", "/v1/ledger/checkpoint")
+            note = connection.getresponse().read().decode()
+            connection.close()
+            if note.startswith(f"{LOG}\n{size}\n"):
+                return note
+            assert time.monotonic() < deadline, note
+            time.sleep(0.05)
 
     def look(self) -> tuple[int, str]:
         """`aslgate ledger watch`: its exit code, and what it says."""
@@ -104,14 +119,12 @@ def test_who_puts_a_backup_back_and_goes_on_is_found_out(watcher: Watcher) -> No
     """
     service, data = watcher.service, watcher.service.data_dir / "data"
     last_word, kept = service.data_dir / "ledger-checkpoint", watcher.folder / "kept-checkpoint"
-    service.terminate()
+    service.terminate()  # which signs what was recorded last
     copied(data, watcher.folder / "yesterday")
     service.start()
     for name in ("second@1", "third@1"):
         assert service.register(name)[0] == 201
-    service.terminate()  # which signs what was recorded last
-    shutil.copy(last_word, kept)
-    service.start()
+    kept.write_text(watcher.wait_until_signed(3))
     assert watcher.look()[0] == 0
     service.terminate()
 
@@ -125,8 +138,7 @@ def test_who_puts_a_backup_back_and_goes_on_is_found_out(watcher: Watcher) -> No
     last_word.unlink()  # the operator goes on, come what may
     service.wait_until_ready()
     assert service.register("another@1")[0] == 201
-    service.terminate()
-    service.start()
+    watcher.wait_until_signed(2)
     code, told = watcher.look()
     assert (code, "it was put back" in told) == (2, True), told
     code, report = watcher.verify(kept)
@@ -134,8 +146,7 @@ def test_who_puts_a_backup_back_and_goes_on_is_found_out(watcher: Watcher) -> No
 
     for name in ("fourth@1", "fifth@1"):
         assert service.register(name)[0] == 201
-    service.terminate()
-    service.start()
+    watcher.wait_until_signed(4)
     code, told = watcher.look()
     assert (code, "does not extend what it was" in told) == (2, True), told
     assert told.count(f"{LOG}\n") == 2, "both checkpoints are shown: they are the proof"
@@ -150,9 +161,7 @@ def test_who_exchanges_the_signing_key_is_found_out(watcher: Watcher) -> None:
     """
     service = watcher.service
     key_file, kept = service.data_dir / "ledger-key", watcher.folder / "kept-checkpoint"
-    service.terminate()
-    shutil.copy(service.data_dir / "ledger-checkpoint", kept)
-    service.start()
+    kept.write_text(watcher.wait_until_signed(1))
     assert watcher.look()[0] == 0
     service.terminate()
 
@@ -173,8 +182,7 @@ def test_who_exchanges_the_signing_key_is_found_out(watcher: Watcher) -> None:
     )
     service.wait_until_ready()
     assert service.register("another@1")[0] == 201
-    service.terminate()
-    service.start()
+    watcher.wait_until_signed(2)
     assert vkey(service) != watcher.key
     code, told = watcher.look()
     assert (code, "the checkpoint is not the log's" in told) == (2, True), told

@@ -7,6 +7,7 @@ import base64
 import copy
 import importlib.util
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,8 +26,9 @@ from app.operations.bundle import Checked, check_bundle
 from app.storage.embedded import EmbeddedPostgres
 from app.storage.signer_files import new_ledger_key
 from tests.http.conftest import BOOTSTRAP_KEY, Service, running
-from tests.http.published import Json, problem
+from tests.http.published import RELEASE, SONNET, Json, asked, problem
 from tests.http.small import ACTION, decide, found, in_force, policy, post, register
+from tests.http.test_as_of import History, again
 from tests.http.test_exceptions import approve, requested
 from tests.http.test_orders import STOP
 
@@ -46,11 +48,12 @@ _spec.loader.exec_module(verify)
 @dataclass(frozen=True)
 class Made:
     """A bundle of a determination that rests on something of every kind, the same without evidence,
-    its receipt, and the log's key.
+    that of the determination before it, its receipt, and the log's key.
     """
 
     whole: Json
     without: Json
+    earlier: Json
     receipt: str
     said: Json
     key: VerifierKey
@@ -111,8 +114,9 @@ def made(
             said = await record_everything(service, client)
             whole = await bundle_of(client, said["id"])
             without = await bundle_of(client, said["id"], evidence="false")
+            earlier = await bundle_of(client, said["changed"]["since"])
             receipt = (await client.get(f"/v1/determinations/{said['id']}/proof")).text
-            return Made(whole, without, receipt, said, await key_of(client))
+            return Made(whole, without, earlier, receipt, said, await key_of(client))
 
     return asyncio.run(make())
 
@@ -194,6 +198,72 @@ def test_without_evidence_its_digests_stand_for_it(made: Made) -> None:
     assert kinds(made.without).count("model") == 1
     assert not checked(made.without, made.key).is_recomputed
     assert not refused_by_the_other(made.without, made.key)
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_every_answer_of_a_random_history_is_recomputed_from_its_bundle(
+    postgres: EmbeddedPostgres, template: str, tmp_path: Path, seed: int
+) -> None:
+    """Whatever came before it and after it; asked again as of then, that answer too."""
+    chance = random.Random(seed)
+    async with (
+        running(postgres, template, **files(tmp_path)) as service,
+        service.client(BOOTSTRAP_KEY) as client,
+    ):
+        await in_force(service, client, policy())
+        history = History(service, client, chance)
+        for _ in range(24):
+            await history.record()
+            await history.ask()
+        asked_again = [await again(client, one) for one in chance.sample(history.answers, 8)]
+        answers = [*history.answers, *asked_again]
+        key = await key_of(client)
+        for answer in reversed(answers):
+            whole = await bundle_of(client, answer["id"])
+            assert checked(whole, key).is_recomputed
+            assert not refused_by_the_other(whole, key)
+            without = await bundle_of(client, answer["id"], evidence="false")
+            rests_on_nothing = answer["provenance"]["evidence"] == []
+            assert checked(without, key).is_recomputed == rests_on_nothing
+            assert not refused_by_the_other(without, key)
+
+
+async def test_the_published_answers_are_recomputed_from_their_bundles(
+    postgres: EmbeddedPostgres, seeded_template: str, tmp_path: Path
+) -> None:
+    """Under each of three versions of a policy; and that of a model of which nothing is known."""
+    async with (
+        running(postgres, seeded_template, **files(tmp_path)) as service,
+        service.client(BOOTSTRAP_KEY) as client,
+    ):
+        for question in (
+            asked(at=RELEASE),
+            asked(SONNET, at=RELEASE),
+            asked(at="2024-12-01T00:00:00Z"),
+            asked(at="2025-04-15T00:00:00Z"),
+            asked("nobody@1"),
+            asked(policy="none"),
+            asked(),
+        ):
+            said = await post(client, "determinations", question)
+            whole = await bundle_of(client, said["id"])
+            assert checked(whole, await key_of(client)).is_recomputed
+            assert not refused_by_the_other(whole, await key_of(client))
+
+
+async def test_there_is_none_of_what_is_no_determination(
+    postgres: EmbeddedPostgres, template: str, tmp_path: Path
+) -> None:
+    async with (
+        running(postgres, template, **files(tmp_path)) as service,
+        service.client(BOOTSTRAP_KEY) as client,
+    ):
+        await register(client, MODEL)
+        for id in ("det_0", MODEL):
+            answer = await client.get(f"/v1/determinations/{id}/bundle")
+            assert problem(answer) == (404, "not-found")
+        answer = await client.get("/v1/determinations/det_0/bundle?evidence=perhaps")
+        assert answer.status_code == 422
 
 
 def run_verify(file: Path, *options: object) -> subprocess.CompletedProcess[str]:
@@ -325,3 +395,24 @@ def test_whatever_is_changed_is_refused(made: Made, form: str, refused: Any) -> 
         assert refused(mutated, made.key), what
         tried += 1
     assert tried > 500
+
+
+def test_what_it_does_not_rest_on_is_refused_though_it_was_recorded(made: Made) -> None:
+    """The withdrawn assessment that the answer before rested on, with a proof that is right."""
+    known = {one["index"] for one in made.whole["records"]}
+    more = [one for one in made.earlier["records"] if one["index"] not in known]
+    assert len(more) == 1
+    records = sorted([*made.whole["records"], *more], key=lambda one: one["index"])
+    with pytest.raises(InvalidBundle, match="it does not rest on `asm_"):
+        checked(made.whole | {"records": records}, made.key)
+
+
+def test_evidence_alone_may_be_left_out(made: Made) -> None:
+    for i, kind in enumerate(kinds(made.whole)):
+        records = copy.deepcopy(made.whole["records"])
+        records[i]["document"] = None
+        bundle = made.whole | {"records": records}
+        if kind.startswith("policy") or kind in ("model", "determination"):
+            assert refused_by_ours(bundle, made.key), kind
+        else:
+            assert not checked(bundle, made.key).is_recomputed

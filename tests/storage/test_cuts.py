@@ -39,6 +39,7 @@ class Proxy:
         self._upstream = str(Path(upstream.host) / f".s.PGSQL.{PORT}")
         self._left: dict[str, int | None] = {"up": None, "down": None}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._clients: list[asyncio.StreamWriter] = []
         self.passed = Counter[str]()
         self.cuts = 0
 
@@ -51,10 +52,16 @@ class Proxy:
         self._left = {"up": None, "down": None}
         self.passed.clear()
 
+    def announce(self, message: bytes) -> None:
+        """Have the database say this to all who are connected, unasked."""
+        for client in self._clients:
+            client.write(message)
+
     async def serve(self, down: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         """One connection."""
         up, server = await asyncio.open_unix_connection(self._upstream)
         pair = (client, server)
+        self._clients.append(client)
         for direction, reader, writer in (("up", down, server), ("down", up, client)):
             task = asyncio.create_task(self._pump(direction, reader, writer, pair))
             self._tasks.add(task)
@@ -79,6 +86,8 @@ class Proxy:
                 await writer.drain()
         for one in pair:
             one.close()
+        if pair[0] in self._clients:
+            self._clients.remove(pair[0])
 
 
 @asynccontextmanager
@@ -142,6 +151,39 @@ async def test_what_is_said_of_a_record_is_true_wherever_the_connection_is_cut(
     assert told["database"] > 0, f"it was never cut before: {told}"
     figures = ", ".join(f"{many} `{what}`" for what, many in told.items())
     record_property("figures", f"{len(places)} cuts: {figures}")
+
+
+SAYS_THAT_IT_DIES = b"".join(
+    field + b"\x00" for field in (b"SFATAL", b"VFATAL", b"C57P01", b"Mit ends", b"")
+)
+SAYS_THAT_IT_DIES = b"E" + (len(SAYS_THAT_IT_DIES) + 4).to_bytes(4, "big") + SAYS_THAT_IT_DIES
+
+
+async def test_who_asks_a_dying_server_is_told_that_it_is_away(
+    fresh: Any, server_folder: Path
+) -> None:
+    """It has said that it dies, and has not hung up yet: that is no fault of ours, and passes."""
+    async with writing(fresh):
+        pass
+    async with through_a_proxy(fresh, server_folder) as (ledger, proxy):
+        await append(ledger, evidence())
+        reader = Database(replace(fresh.service, host=str(server_folder)), throwaway=True)
+        async with reader.reading() as connection:
+            await connection.exec_driver_sql("SELECT 1")
+
+        proxy.announce(SAYS_THAT_IT_DIES)
+        await asyncio.sleep(0.1)
+        with pytest.raises(Unavailable) as refused:
+            await append(ledger, evidence())
+        assert refused.value.reason == "database"
+        with pytest.raises(Unavailable):
+            async with reader.reading() as connection:
+                await connection.exec_driver_sql("SELECT 1")
+
+        await append(ledger, evidence())
+        async with reader.reading() as connection:
+            await connection.exec_driver_sql("SELECT 1")
+        await reader.close()
 
 
 def _hashes(direction: str, size: int) -> int:
