@@ -37,8 +37,8 @@ async def make_bundle(
     connection: DatabaseConnection, id: str, *, quorum: int, with_evidence: bool = True
 ) -> Bundle:
     """The bundle of the determination with that id, against the largest checkpoint that so many
-    witnesses have cosigned. Without evidence: what it and the models that it is about say is left
-    out, and so is what other models were registered with.
+    witnesses have cosigned. Without evidence: what the evidence says is left out, and the
+    registrations of other models too.
 
     Raises `NotFound`, and `Unavailable` while no checkpoint holds it yet.
     """
