@@ -18,11 +18,13 @@ from app.assessment.orders import OrderOnRecord
 from app.assessment.safeguards import SafeguardReport
 from app.determination.record import SEMANTICS, LineAnswer, Zone
 from app.policy.conditions import (
+    AnyOf,
     AssessedWithin,
     BoundedBy,
     ByOthers,
     CarriedOver,
     ComputeRatio,
+    Condition,
     Elapsed,
     FindingIs,
     Leaf,
@@ -287,16 +289,19 @@ class Read:
         return self.elsewhere[place].by_itself(name).truth is Truth.YES
 
     def by_itself(self, name: str) -> Reading:
-        """Whether the threshold is ruled out by what was found and measured of it, without what
-        follows from others, and whatever people found against what its lines say.
+        """Whether the threshold is ruled out by judgement: by what people found of it, with all that
+        the policy asks beside that, and neither by a mere alternative nor by what follows from
+        another threshold.
         """
+        tree = self.policy.thresholds[name].ruled_out
+        alternatives = _alternatives_to_judgement(tree)
 
         def leaf_of(leaf: Leaf) -> Reading:
-            if isinstance(leaf, ThresholdRuledOut):
+            if id(leaf) in alternatives or isinstance(leaf, ThresholdRuledOut):
                 return NEVER
             return self._rules_out(leaf) if isinstance(leaf, LineIn) else self._leaf(leaf, name)
 
-        return truth_of(self.policy.thresholds[name].ruled_out, leaf_of, Polarity.PERMITS)
+        return truth_of(tree, leaf_of, Polarity.PERMITS)
 
     def _assessed(self, leaf: AssessedWithin) -> Reading:
         fresh = [
@@ -962,6 +967,18 @@ def _rules_out(said: Said, leaf: FindingIs) -> bool:
         and (leaf.in_assessment is None or said.kind == leaf.in_assessment)
         and all(role in said.finding.by for role in leaf.by)
     )
+
+
+def _alternatives_to_judgement(tree: Condition) -> set[int]:
+    """The leaves, by identity, that may rule out in place of every finding of that."""
+    return {
+        id(leaf)
+        for _, node in walk(tree)
+        if isinstance(node, AnyOf)
+        for child in node.any
+        if not any(isinstance(below, FindingIs) for _, below in walk(child))
+        for _, leaf in walk(child)
+    }
 
 
 def _ids(measured: Iterable[Measured]) -> frozenset[str]:

@@ -164,6 +164,25 @@ def test_one_that_held_only_later_clears_as_long_as_it_holds() -> None:
     assert status(WITH_LINE, *pieces, at=13) == "reached"
 
 
+def test_an_alternative_to_judgement_helps_no_judgement_to_clear() -> None:
+    """The line would do instead of all findings; it is not what the board's finding lacks."""
+    board = {"all": [{"finding": "ruled-out", "by": ["rso"]}, {"fact": "f", "at_least": "1"}]}
+    facts = {"f": {"title": "t", "unit": "u"}}
+    for other in (BY_LINE["ruled_out"], {"threshold_ruled_out": "T"}):
+        reached = threshold(
+            ruled_out={"any": [board, RULED_OUT, other]}, not_ruled_out=DOES_NOT_BIND
+        )
+        version = policy(thresholds={"T": threshold(), "U": reached}, facts=facts)
+        pieces = (
+            (1, assessed(2, {"U": "reached"})),
+            (2, measured(3, "1")),
+            (3, assessed(4, {"U": "ruled-out"}, by=["rso"])),
+        )
+        (found,) = (one for one in asked(version, *pieces).thresholds if one.id == "U")
+
+        assert found.status == "reached"
+
+
 @pytest.mark.parametrize("outcome", ["inconclusive", "not-ruled-out", "reached"])
 def test_no_number_answers_what_people_found_where_people_settle_it(outcome: str) -> None:
     against, line = (1, assessed(2, {"T": outcome}, by=["ceo"])), (2, measured(3, "1"))
@@ -211,3 +230,50 @@ def test_valid_until_foresees_that_a_carrying_over_will_not_bear() -> None:
 
     assert asked_leaning(version, own, old).valid_until == day(12)
     assert asked_leaning(version, own, old, at=12).reassessment == "yes"
+
+
+def test_what_was_found_outweighs_a_line_again_once_its_answer_lapses() -> None:
+    """The finding clears only while the line beside it is fresh; the other line never lapses."""
+    answered = {"all": [RULED_OUT, BY_LINE["ruled_out"] | {"max_age": "P9D"}]}
+    other = {"line": "down", "zone": "rule_out"}
+    version = policy(thresholds={"T": threshold(ruled_out={"any": [answered, other]})})
+    pieces = (
+        (1, assessed(2, {"T": "inconclusive"})),
+        (2, assessed(3, FOUND)),
+        (3, measured(4, "1")),
+        (4, measured(4, "9", line="down")),
+    )
+
+    assert status(version, *pieces) == "ruled_out"
+    assert asked(version, *pieces).valid_until == day(13)
+    assert status(version, *pieces, at=13) == "not_ruled_out"
+
+
+def test_a_bound_found_at_the_instant_of_what_speaks_against_it_bears_nothing() -> None:
+    version = leaning({"bounded_by": {"by": ["ceo"]}})
+    big = {"big@1": [assessed(1, FOUND)]}
+
+    def found(at: float) -> str:
+        own = [assessed(10, {"T": "inconclusive"}), leans(at, "bounded-by", "big@1")]
+        return on_t(asked_leaning(version, own, big, at=11))[0]
+
+    assert [found(10), found(10.5)] == ["not_ruled_out", "ruled_out"]
+    own = [assessed(10, {"T": "inconclusive"}), leans(9, "bounded-by", "big@1")]
+    assert on_t(asked_leaning(version, own, big, at=10))[0] == "not_ruled_out"
+
+
+@pytest.mark.parametrize(("unit", "status_"), [(None, "ruled_out"), ("u", "ruled_out")])
+def test_a_result_counts_in_the_unit_of_its_line(unit: str | None, status_: str) -> None:
+    said = {} if unit is None else {"unit": unit}
+
+    assert status(LINE_ALONE, (1, measured(2, "1", **said))) == status_
+    assert status(LINE_ALONE, (1, measured(2, "1", unit="percent"))) == "not_ruled_out"
+
+
+def test_a_standard_that_a_stronger_one_stands_for_is_met_until_that_lapses() -> None:
+    version = policy(standards={"s": standard(), "strong": standard(subsumes=["s"])})
+    found = asked(version, (1, reported(5, standard="strong", until=20)))
+    (s,) = (one for one in found.standards if one.id == "s")
+
+    assert s.met == "yes"
+    assert found.valid_until == day(20)
