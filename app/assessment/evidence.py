@@ -90,6 +90,18 @@ class Evidence:
         own = (self.assessments, self.safeguards, self.sign_offs, self.exceptions, self.orders)
         return sum(map(len, own)) + sum(other.evidence.count for other in self.others.values())
 
+    def alone_by(self, index: int | None) -> "Evidence":
+        """What was on record of this model alone with the ledger entry *index*; all of it for one
+        that is recorded nowhere. Exceptions and orders are left out: they settle no threshold.
+        """
+
+        def by(pieces: tuple[Recorded[T], ...]) -> tuple[Recorded[T], ...]:
+            if index is None:
+                return pieces
+            return tuple(one for one in pieces if one.index is not None and one.index <= index)
+
+        return Evidence(by(self.assessments), by(self.safeguards), by(self.sign_offs))
+
     def names(self) -> Iterator[tuple[str, str]]:
         """Id and digest of every piece, in the order of the ids."""
         named = set(self._own_names())

@@ -48,6 +48,7 @@ from app.policy.conditions import (
     AtLeast,
     BoundedBy,
     CarriedOver,
+    ComputeRatio,
     Condition,
     Elapsed,
     FindingIs,
@@ -129,7 +130,7 @@ def _compared(a: PolicyVersion, b: PolicyVersion, action: str) -> ActionCompared
         pair = _Pair(a, b, action, model)
         separated = pair.separated(left)
         looked_at += separated.looked_at
-        complete = complete and separated.complete
+        complete = complete and separated.complete and pair.makes_up_all(left)
         if separated.found is not None:
             shown = pair.shortest(separated.found)
             answer = pair.answer(a, shown)
@@ -247,6 +248,20 @@ class _Pair:
             complete = complete and separated.complete
         return Separated(None, complete, looked_at)
 
+    def makes_up_all(self, clauses_of_a: Iterable[PolicyVersion]) -> bool:
+        """Whether all is among the evidence that could tell those clauses from *b*.
+
+        Every made-up result lies in its zone at any confidence, so that none shows what another
+        confidence does. Every made-up assessment comes with a ruling out, so that there is none of
+        a kind in which nothing can be.
+        """
+        read = [*clauses_of_a, *clauses(self.b, self.action)]
+        leaves = [leaf for one in read for tree in _trees(one) for _, leaf in walk(tree)]
+        if self.a.confidence != self.b.confidence and any(isinstance(x, LineIn) for x in leaves):
+            return False
+        kinds = {kind for leaf in leaves if (kind := _kind_asked_for(leaf)) is not None}
+        return kinds <= {step.move.in_assessment for step in self.steps}
+
     def shortest(self, chosen: frozenset[int]) -> Evidence:
         """As little of the chosen evidence as *b* allows with; *a* denies with less all the more."""
         return self._made_up(smallest_part(chosen, lambda part: self._allows(self.b, part)))
@@ -286,6 +301,21 @@ class _Pair:
             "evidence": {name: bodies for name, bodies in lists.items() if bodies},
             "want": {"decision": decision},
         }
+
+
+def _kind_asked_for(leaf: Condition) -> str | None:
+    """The kind of assessment that must be there for the condition to permit."""
+    match leaf:
+        case AssessedWithin():
+            return leaf.assessment
+        case Elapsed():
+            return leaf.elapsed.since_assessment
+        case ComputeRatio():
+            return leaf.compute_ratio.since_assessment
+        case FindingIs():
+            return leaf.in_assessment
+        case _:
+            return None
 
 
 def _told_in(unit: str | None, evidence: Evidence) -> Evidence:

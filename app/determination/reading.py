@@ -5,7 +5,7 @@ not lapsed; what counts against never lapses, and only something newer that perm
 Where two pieces speak for the same instant, the stricter one counts.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -47,6 +47,11 @@ NEVER = Reading(Truth.UNKNOWN)
 _SECOND: Final = 2
 _THIRD: Final = 3
 
+MOST_RULINGS_OUT: Final = 64
+"""How many rulings out of a threshold, the newest, are asked what they clear: each is read as it was
+when it was found.
+"""
+
 LONGEST_LEANING: Final = 8
 """How many models may lean on one another in a row."""
 
@@ -65,10 +70,10 @@ class Read:
     """
     depth: int = 0
     """How many models lean on this one in a row, from the one that is asked about."""
-    elsewhere: dict[tuple[str, int, datetime], "Read"] = field(default_factory=dict)
-    """What is read of other models, and at earlier instants: once at each depth and instant, however
-    many findings lean on it.
-    """
+    elsewhere: dict[tuple[str, int], "Read"] = field(default_factory=dict)
+    """Each other model is read once at each depth, however many findings lean on it."""
+    held: dict[tuple[str, str, datetime, int | None], bool] = field(default_factory=dict)
+    """Whether each ruling out held when it was found: of each model it is looked at once."""
 
     def _said(self, threshold: str | None) -> Sequence[Said]:
         """What was found of a threshold, oldest first; what has not begun is still in it."""
@@ -232,42 +237,84 @@ class Read:
         """What was found against the threshold, and from when on: also what is carried over from a
         model on which it is not ruled out.
         """
-        found = []
+        if name not in self._found_by:
+            self._found_by[name] = list(self._speaking_against(name))
+        return self._found_by[name]
+
+    @cached_property
+    def _found_by(self) -> "dict[str, list[tuple[_Age, Said]]]":
+        return {}
+
+    def _speaking_against(self, name: str) -> "Iterator[tuple[_Age, Said]]":
         for said in self._said(name):
             carried_over_from = said.finding.carried_over_from
             if said.finding.outcome in _AGAINST:
-                found.append((self._age(said.at, said.index), said))
+                yield self._age(said.at, said.index), said
             elif carried_over_from is not None:
                 # As it is on that model; one that cannot be read may have reached it.
                 other = self.other(carried_over_from)
                 holds, turns = (False, None) if other is None else other.surely_ruled_out(name)
                 if not holds:
-                    found.append((self._age(said.at, said.index), said))
+                    yield self._age(said.at, said.index), said
                 elif turns is not None:
-                    found.append((self._age(max(said.at, turns), said.index), said))
-        return found
+                    yield self._age(max(said.at, turns), said.index), said
 
     def _cleared(self, name: str) -> "_Cleared":
         """The rulings out, by now, that the policy lets clear what was found against the threshold.
 
-        One that held when it was found clears for good, however old it is. Since the third meaning,
-        one that did not (a further condition failed then) clears only as long as all holds now.
+        One that held when it was found, as far as that was on record then, clears for good, however
+        old it is. Since the third meaning, one that did not (a further condition failed then) clears
+        only as long as all holds now.
         """
         if name not in self._cleared_by:
-            leaves = self._ruling_out(name)
-            now: Reading | None = None
-            ages, until = [], None
-            for said in self._said(name):
-                if said.at > self.at or not any(_rules_out(said, leaf) for leaf in leaves):
-                    continue
-                if self.semantics >= _THIRD and not self._held(name, said.at):
-                    now = now or self.by_itself(name)
-                    if now.truth is not Truth.YES:
-                        continue
-                    until = now.turns
-                ages.append(self._age(said.at, said.index))
-            self._cleared_by[name] = _Cleared(tuple(ages), until)
+            self._cleared_by[name] = self._clearing(name)
         return self._cleared_by[name]
+
+    @cached_property
+    def _cleared_by(self) -> "dict[str, _Cleared]":
+        return {}
+
+    def _clearing(self, name: str) -> "_Cleared":
+        leaves = self._ruling_out(name)
+        rulings_out = [
+            said
+            for said in reversed(self._said(name))
+            if said.at <= self.at and any(_rules_out(said, leaf) for leaf in leaves)
+        ]
+        if self.semantics < _THIRD:
+            return _Cleared(tuple(self._age(said.at, said.index) for said in rulings_out))
+        against = self._against(name)
+        if not against:
+            return _CLEARED_BY_NONE
+        worst = _newest(age for age, _ in against if age.at <= self.at)
+        now: Reading | None = None
+        ages, until = [], None
+        for said in rulings_out[:MOST_RULINGS_OUT]:
+            age = self._age(said.at, said.index)
+            if self._held(name, said):
+                if age.outdates(worst):
+                    return _Cleared((age,))
+            else:
+                now = now or self.by_itself(name)
+                if now.truth is not Truth.YES:
+                    continue
+                until = now.turns
+            ages.append(age)
+        return _Cleared(tuple(ages), until)
+
+    def _held(self, name: str, said: Said) -> bool:
+        """Whether the threshold was ruled out by judgement when that was found.
+
+        Only what was on record by then can have been known, and nothing that leans on other models
+        bears: each of them would have to be read again as it was then.
+        """
+        place = self.model.model, name, said.at, said.index
+        if place not in self.held:
+            then = replace(
+                self, at=said.at, evidence=self.evidence.alone_by(said.index), elsewhere={}
+            )
+            self.held[place] = then.by_itself(name).truth is Truth.YES
+        return self.held[place]
 
     def _ruling_out(self, name: str) -> list[FindingIs]:
         """The findings that the policy lets rule the threshold out."""
@@ -276,17 +323,6 @@ class Read:
             for _, leaf in walk(self.policy.thresholds[name].ruled_out)
             if isinstance(leaf, FindingIs) and leaf.finding is Outcome.RULED_OUT
         ]
-
-    @cached_property
-    def _cleared_by(self) -> "dict[str, _Cleared]":
-        return {}
-
-    def _held(self, name: str, at: datetime) -> bool:
-        """Whether the threshold was ruled out by itself at an earlier instant."""
-        place = self.model.model, self.depth, at
-        if place not in self.elsewhere:
-            self.elsewhere[place] = replace(self, at=at)
-        return self.elsewhere[place].by_itself(name).truth is Truth.YES
 
     def by_itself(self, name: str) -> Reading:
         """Whether the threshold is ruled out by judgement: by what people found of it, with all that
@@ -509,7 +545,7 @@ class Read:
         known = self.evidence.others.get(model or "")
         if known is None or self.depth == LONGEST_LEANING:
             return None
-        place = known.model.model, self.depth + 1, self.at
+        place = known.model.model, self.depth + 1
         if place not in self.elsewhere:
             evidence = replace(known.evidence, others=self.evidence.others)
             self.elsewhere[place] = replace(

@@ -1,5 +1,6 @@
 """What answers something that counts against: it must be newer, both in time and in the ledger."""
 
+import time
 from typing import Any
 
 import pytest
@@ -152,6 +153,25 @@ def test_a_ruling_out_that_held_when_it_was_found_clears_for_good() -> None:
     assert status(WITH_LINE, *pieces) == "ruled_out"
     assert status(WITH_LINE, *pieces, at=20) == "not_ruled_out"
     assert status(WITH_LINE, *pieces, (4, assessed(5, {"T": "inconclusive"}))) == "not_ruled_out"
+
+
+def test_a_number_that_is_reported_late_makes_no_older_ruling_out_hold() -> None:
+    """Nobody knew of it when the threshold was ruled out; it helps as long as it is fresh itself."""
+    pieces = (1, assessed(2, {"T": "reached"})), (2, assessed(3, FOUND)), (9, measured(3, "1"))
+
+    assert status(WITH_LINE, *pieces) == "ruled_out"
+    assert asked(WITH_LINE, *pieces).valid_until == day(12)
+    assert status(WITH_LINE, *pieces, at=20) == "reached"
+
+
+def test_a_model_with_hundreds_of_findings_is_decided_on_in_no_time() -> None:
+    """Each ruling out that fails could be asked anew what it clears, on every model leant on."""
+    reached = (0, assessed(1, {"T": "reached"}))
+    ruled_out = ((i, assessed(1 + i / 1000, FOUND)) for i in range(1, 800))
+    begun = time.process_time()
+
+    assert status(WITH_LINE, reached, *ruled_out) == "reached"
+    assert time.process_time() - begun < 5
 
 
 def test_one_that_held_only_later_clears_as_long_as_it_holds() -> None:
