@@ -305,3 +305,42 @@ def test_no_version_is_looser_than_itself(one: PolicyVersion) -> None:
 
     assert compare(one, other).verdict != "found"
     assert compare(other, one).verdict != "found"
+
+
+def test_another_confidence_is_never_said_to_allow_nothing_more() -> None:
+    """No made-up result shows what it does: each lies in its zone at any confidence."""
+    sure = version("1", thresholds={"T": threshold(ruled_out=BY_LINE["ruled_out"])})
+    bold = sure.model_copy(update={"version": "2", "confidence": Decimal("0.5")})
+
+    assert on("deploy", sure, bold).verdict == "not-found"
+    assert on("deploy", sure, sure.model_copy(update={"version": "2"})).verdict == "never"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "verdict"),
+    [(["comprehensive"], "found"), (["comprehensive", "quick"], "not-found")],
+)
+def test_nothing_is_proved_where_an_assessment_is_needed_that_cannot_be_made_up(
+    kinds: list[str], verdict: str
+) -> None:
+    """An assessment counts with a finding in it, and made up are those of one kind."""
+    since = [{"elapsed": {"at_least": "P20D", "since_assessment": kind}} for kind in kinds]
+
+    def lasting(label: str, max_age: str) -> PolicyVersion:
+        actions = signed(max_age=max_age)
+        actions["deploy"]["needs"] = ["reassessment-not-due"]
+        return version(label, reassess={"clause": "c", "when": {"any": since}}, actions=actions)
+
+    assert on("deploy", lasting("1", "P10D"), lasting("2", "P20D")).verdict == verdict
+
+
+def test_a_threshold_that_needs_an_assessment_is_made_up_with_it() -> None:
+    fresh = {"assessment": "comprehensive", "max_age": "P20D"}
+    found = {"finding": "ruled-out", "by": ["ceo"]}
+    one = version("1", thresholds={"T": threshold(ruled_out={"all": [found, fresh]})})
+    other = version(
+        "2", thresholds={"T": threshold(ruled_out={"all": [found, fresh | {"max_age": "P10D"}]})}
+    )
+
+    assert on("deploy", one, other).verdict == "never"
+    assert on("deploy", other, one).verdict == "found"
