@@ -373,6 +373,17 @@ Integer = Annotated[int, BeforeValidator(_integer)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 
 
+_NOT_ATTESTED: Final = re.compile(r"[^A-Z0-9]+")
+
+
+def attested_name(text: str) -> str:
+    """What an action or a level is called in an attestation: `asl-3` is `ASL_3` there.
+
+    Others may have the same one; a policy that means two things by them is not published.
+    """
+    return _NOT_ATTESTED.sub("_", text.upper()).strip("_")
+
+
 TWO_SIDED_Z: Final = {
     Decimal("0.8"): Decimal("1.2815515655446"),
     Decimal("0.9"): Decimal("1.6448536269515"),

@@ -5,8 +5,7 @@
 
 FILE is what `aslgate ledger bundle ID` writes, or a receipt (`/v1/determinations/ID/proof`); VKEY the
 ledger's verifier key, had from somewhere else. Exit code 0: all of it holds; 1: not; 2: usage. Written
-from RFC 9162 and C2SP signed-note, tlog-checkpoint, tlog-cosignature and tlog-proof. To recompute the
-decision too: `aslgate ledger verify FILE`.
+from RFC 9162 and C2SP signed-note, tlog-checkpoint, tlog-cosignature and tlog-proof.
 """
 
 import argparse
@@ -14,17 +13,21 @@ import json
 import re
 import sys
 from base64 import b64decode, b64encode
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-ED25519, COSIGNATURE = 1, 4
-SCHEMA, RECEIPT = "aslgate/bundle/v1", "c2sp.org/tlog-proof@v1\n"
-IN_FORCE = {"policy-version", "policy-approval", "policy-activation"}
 Json = dict[str, Any]
+SCHEMA, RECEIPT, ED25519, COSIGNATURE = "aslgate/bundle/v1", "c2sp.org/tlog-proof@v1\n", 1, 4
+KEPT = "policy-version", "policy-approval", "policy-activation", "model", "determination"
+SHOWN = """{said[decision]}: {said[action]} of {said[model]}, entry {own[index]} of {own[at]}
+{past}as of {saw[at]}, known at ledger size {saw[known_at]}
+by policy {policy[name]} {policy[version]} ({policy[digest]}), semantics {saw[engine][semantics]}
+held until {until} at the longest; NOT RECOMPUTED here: `aslgate ledger verify FILE` does"""
+instant, MINUTE = datetime.fromisoformat, timedelta(minutes=1)
 
 
 def need(holds: object, why: str) -> None:
@@ -37,30 +40,30 @@ def decoded(text: str) -> bytes:
     return b64decode(text)
 
 
-def verifier_key(vkey: str, kind: int) -> tuple[str, bytes, bytes]:
-    """Name, key id and public key of `name+id+base64`, as C2SP signed-note writes it."""
-    name, id_, key = vkey.split("+", 2)
-    material, computed = decoded(key), sha256(name.encode() + b"\n" + decoded(key)).digest()[:4]
-    need(len(material) == 33 and material[0] == kind, f"not an Ed25519 key of type {kind}: {vkey}")
-    need(computed.hex() == id_, f"the key id of {vkey} is not that of its key")
-    return name, computed, material[1:]
+def once(pairs: list[tuple[str, Any]]) -> Json:
+    need(len(dict(pairs)) == len(pairs), "a key stands twice in one object")
+    return dict(pairs)
+
+
+def parsed(text: str | bytes) -> Any:
+    return json.loads(text, object_pairs_hook=once, parse_constant=int)  # `NaN` is no integer.
 
 
 def signed_text(note: str, vkey: str, kind: int) -> str:
-    """The text of the note, if that key signed it."""
-    text, _, signatures = note.rpartition("\n\n")
-    need(
-        re.fullmatch("(\u2014 [^ \n]+ [^ \n]+\n)+", signatures), "the checkpoint is no signed note"
-    )
-    text, (name, id_, public) = text + "\n", verifier_key(vkey, kind)
-    for _, signer, encoded in map(str.split, signatures.splitlines()):
-        message, raw, dated = text, decoded(encoded), 8 if kind == COSIGNATURE else 0
-        if (signer, raw[:4]) == (name, id_):
-            if dated:
-                message = f"cosignature/v1\ntime {int.from_bytes(raw[4:12])}\n{text}"
-            Ed25519PublicKey.from_public_bytes(public).verify(raw[4 + dated :], message.encode())
-            return text
-    raise ValueError(f"{name} did not sign the checkpoint")
+    """The text of the note, if that key (`name+id+base64`, as in C2SP signed-note) signed it."""
+    name, id_, key = vkey.split("+", 2)
+    material, computed = decoded(key), sha256(name.encode() + b"\n" + decoded(key)).digest()[:4]
+    need([len(material), material[0], computed.hex()] == [33, kind, id_], f"no such key: {vkey}")
+    text, _, lines = note.rpartition("\n\n")
+    need(re.fullmatch("(\u2014 [^ \n]+ [^ \n]+\n)+", lines), "the checkpoint is no signed note")
+    each = [(signer, decoded(line)) for _, signer, line in map(str.split, lines.splitlines())]
+    own = [raw[4:] for signer, raw in each if (signer, raw[:4]) == (name, computed)]
+    need(own, f"{name} did not sign the checkpoint")
+    for raw in own:
+        dated = f"cosignature/v1\ntime {int.from_bytes(raw[:8])}\n" if kind == COSIGNATURE else ""
+        public = Ed25519PublicKey.from_public_bytes(material[1:])
+        public.verify(raw[8 if dated else 0 :], f"{dated}{text}\n".encode())
+    return text
 
 
 def root_from(leaf: bytes, index: int, size: int, path: list[bytes]) -> bytes:
@@ -74,75 +77,73 @@ def root_from(leaf: bytes, index: int, size: int, path: list[bytes]) -> bytes:
     return sha256(b"\x01" + beside + root_from(leaf, index - left, size - left, rest)).digest()
 
 
-def read(data: str) -> Json:
-    """The bundle; or a receipt in the form of one, of no determination."""
-    if not data.startswith(RECEIPT):
-        return {"determination": None, **json.loads(data)}
-    (_, extra, index, *path), note = data.split("\n\n")[0].split("\n"), data.split("\n\n", 1)[1]
-    need(extra[:6] + index[:6] == "extra index ", "the receipt is malformed")
-    record = {"index": int(index[6:]), "entry": extra[6:], "document": None, "inclusion": path}
-    return {"schema": SCHEMA, "checkpoint": note, "records": [record]}
-
-
-def check(bundle: Json, vkey: str, witnesses: list[str]) -> tuple[str, list[tuple[Json, Json]]]:
-    """What the checkpoint says, and each record's entry with its bytes (none where left out)."""
+def check(data: str, vkey: str, witnesses: list[str]) -> tuple[str, Any, list[Json]]:
+    """What the checkpoint says, what the bundle is of, and each entry with its document, `doc`."""
+    bundle: Json = {} if data.startswith(RECEIPT) else parsed(data)
+    if not bundle:
+        (_, extra, at, *lines), note = data.split("\n\n")[0].split("\n"), data.split("\n\n", 1)[1]
+        need(extra[:6] + at[:6] == "extra index ", "the receipt is malformed")
+        only = {"index": int(at[6:]), "entry": extra[6:], "document": None, "inclusion": lines}
+        bundle = {"schema": SCHEMA, "checkpoint": note, "determination": None, "records": [only]}
     need(bundle["schema"] == SCHEMA, "not a bundle of a version that is known here")
-    text = signed_text(bundle["checkpoint"], vkey, ED25519)
+    text, found = signed_text(bundle["checkpoint"], vkey, ED25519), list[Json]()
     [signed_text(bundle["checkpoint"], witness, COSIGNATURE) for witness in witnesses]
-    origin, size, root, _ = text.split("\n")
+    origin, size, root = text.split("\n")
     need(origin == vkey.split("+")[0], f"the checkpoint is of another log, {origin}")
-    records: list[tuple[Json, Json]] = []
     for record in bundle["records"]:
-        index, leaf, path = record["index"], decoded(record["entry"]), record["inclusion"]
-        hashed, path = sha256(b"\x00" + leaf).digest(), [decoded(line) for line in path]
-        there = root_from(hashed, index, int(size), path)
-        need(there == decoded(root), f"entry {index} is not in the tree of the checkpoint")
-        need(not records or records[-1][0]["index"] < index, f"entry {index} is out of order")
-        entry, document = json.loads(leaf), record["document"]
-        need((entry["index"], entry["log"]) == (index, origin), f"entry {index} belongs elsewhere")
-        if document is not None:
-            same = sha256(decoded(document)).hexdigest() == entry["payload"]["sha256"]
-            need(same, f"entry {index} is of another document")
-        records.append((entry, {} if document is None else json.loads(decoded(document))))
-    return text, records
+        index, leaf, document = record["index"], decoded(record["entry"]), record["document"]
+        hashed, path = sha256(b"\x00" + leaf).digest(), [decoded(p) for p in record["inclusion"]]
+        need(root_from(hashed, index, int(size), path) == decoded(root), f"{index} is not in there")
+        need(not found or found[-1]["index"] < index, f"entry {index} is out of order")
+        entry, written = parsed(leaf), decoded(document or "")
+        own = type(index) is int and (entry["index"], entry["log"]) == (index, origin)
+        entry["hash"] = "sha256:" + entry["payload"]["sha256"]
+        same = document is None or "sha256:" + sha256(written).hexdigest() == entry["hash"]
+        need(own and same, f"entry {index} belongs elsewhere, or is of another document")
+        found.append({**entry, "doc": parsed(written or "{}")})
+    return text, bundle["determination"], found
 
 
-def rests_on(records: list[tuple[Json, Json]], id_: str) -> Json:
-    """The determination, if all that it names is among the records, and was recorded before it."""
-    by_subject = {entry["subject"]: (entry, said) for entry, said in records}
-    entry, said = by_subject[id_]
-    known_at, policy = said["provenance"]["known_at"], said["provenance"]["policy"]["digest"]
-    named = {piece["id"]: piece["digest"] for piece in said["provenance"]["evidence"]}
-    named |= {d["model"]: None for _, d in records if named and "model" in d}
-    named |= {said["changed"]["since"]: None} if said["changed"] else {}
-    named |= {policy: policy} if policy else {}
-    kinds = {e["kind"] for e, d in records if policy in (e["subject"], d.get("digest"))}
-    need(not policy or kinds >= IN_FORCE, f"{policy} was not recorded, approved and activated")
-    for subject, digest in named.items():
-        other = by_subject[subject][0]
-        same = digest in (None, "sha256:" + other["payload"]["sha256"])
-        need(same and other["index"] < known_at, f"{subject} was another, or recorded later")
-    need(said["id"] == id_ and known_at <= entry["index"], "the determination stands elsewhere")
-    return {**said, "index": entry["index"]}
+def rests_on(found: list[Json], id_: str) -> str:
+    """What the determination says, if it stands on what is there, and that was recorded before it."""
+    by_subject = {entry["subject"]: entry for entry in found}
+    need(len(by_subject) == len(found), "two of its records have one name")
+    own, said, saw = by_subject[id_], by_subject[id_]["doc"], by_subject[id_]["doc"]["provenance"]
+    at, recorded, policy = instant(saw["at"]), instant(own["at"]), saw["policy"]
+    need([said["id"], own["kind"], saw["actor"]] == [id_, KEPT[4], own["actor"]], "it is another's")
+    need(saw["known_at"] <= own["index"] and at <= recorded + MINUTE, "it speaks of the future")
+    named = {one["id"]: one["digest"] for one in saw["evidence"]}
+    for e in found:
+        subject, kind, as_named = e["subject"], e["kind"], named.get(e["subject"]) == e["hash"]
+        need(e is own or e["index"] < saw["known_at"], f"{subject} came after what it saw")
+        need(e["doc"] if kind in KEPT else as_named, f"{subject} is another, or left out")
+        need(kind not in KEPT[:3] or e["doc"]["policy"] == policy["name"], "it is of two policies")
+    needed = {*named, *(e["doc"].get("model", id_) for e in found if named)}
+    needed |= {said["changed"]["since"]} if said["changed"] else set()
+    need(needed <= by_subject.keys(), f"it is without {needed - by_subject.keys()}")
+    versions, approvals, begun = ([e for e in found if e["kind"] == kind] for kind in KEPT[:3])
+    ends = [(instant(e["doc"]["in_force_from"]), e["doc"]["digest"], e["index"]) for e in begun]
+    _, digest, last = max([one for one in ends if one[0] <= at], default=(at, None, 0))
+    need(digest == policy["digest"] and (digest or not policy["version"]), f"{digest} was in force")
+    if digest:
+        (of,) = (e for e in versions if e["subject"] == e["hash"] == digest)
+        by = [e for e in approvals if e["doc"]["digest"] == digest and e["actor"] != of["actor"]]
+        early = any(of["index"] < e["index"] < last for e in by)
+        need(early and of["doc"]["version"] == policy["version"], f"nobody else approved {digest}")
+    is_past = saw["known_at"] != own["index"] or at + MINUTE < recorded
+    past = "ASKED ABOUT THE PAST, and no answer about when it was recorded: " if is_past else ""
+    until = said["valid_until"] or "what it rests on moves"
+    return SHOWN.format(own=own, said=said, saw=saw, policy=policy, until=until, past=past)
 
 
-def main() -> None:
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Check a bundle or a receipt of aslgate offline.")
     parser.add_argument("--key", required=True)
     parser.add_argument("--witness", action="append", default=[])
     parser.add_argument("file", type=Path)
     asked = parser.parse_args()
-    try:
-        bundle = read(asked.file.read_bytes().decode())
-        text, records = check(bundle, asked.key, asked.witness)
-        said = rests_on(records, bundle["determination"]) if "determination" in bundle else {}
-    except (InvalidSignature, ValueError, LookupError, TypeError, AttributeError) as error:
-        sys.exit(f"REFUSED: {error!r}")
-    print(
-        "{decision}: {action} of {model}, entry {index}".format(**said) if said else records[0][0]
-    )
-    print(f"with {len(records)} records, in the tree of {' '.join(text.split())}")
-
-
-if __name__ == "__main__":
-    main()
+    sys.excepthook = lambda _, error, __: print(f"REFUSED: {error!r}", file=sys.stderr)
+    data = asked.file.read_bytes().decode()
+    text, id_, found = check(data, asked.key, asked.witness)
+    shown = found[0] if data.startswith(RECEIPT) else rests_on(found, id_)
+    print(f"{shown}\nwith {len(found)} records, in the tree of {' '.join(text.split())}")

@@ -21,6 +21,7 @@ from app.errors import NotFound, Unavailable
 from app.ledger.note import (
     InvalidNote,
     Note,
+    SignatureType,
     VerifierKey,
     read_note,
     read_verifier_key,
@@ -125,16 +126,18 @@ def verify(
     With FILE, no database and no network is needed: a bundle is held against the log's key, and its
     determination recomputed.
 
-    Exit code 0 where it is, 1 with findings, the first by index first.
+    Exit code 0 where it is, 1 with findings, the first by index first; 4 for a bundle that holds,
+    and could not be recomputed, because evidence was left out: whether its decision follows from
+    what was known is not seen then. `holds` in --json is true for both, and `recomputed` says which.
     """
     trusted = trusted_of(kept, ledger_key)
     if file is not None:
         if kept:
             fail("--checkpoint is for the whole ledger: FILE has its own", USAGE)
         witnesses = trusted_of(None, witness, option="--witness").keys
-        if not check_file(file, trusted.keys, witnesses, as_json):
-            raise typer.Exit(FAILED)
-        return
+        if any(one.type is not SignatureType.COSIGNATURE for one in witnesses):
+            fail("--witness: this is a log's key, and a witness is somebody else", USAGE)
+        raise typer.Exit(check_file(file, trusted.keys, witnesses, as_json))
     if witness:
         fail("--witness is for FILE", USAGE)
 

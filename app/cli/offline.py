@@ -2,24 +2,30 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from app.cli.service import USAGE, fail, print_line
+from app.cli.service import ALLOWED, FAILED, USAGE, fail, print_line
 from app.ledger.bundle import InvalidBundle, read_bundle
 from app.ledger.checkpoint import Checkpoint, read_receipt
 from app.ledger.entry import Entry, InvalidEntry, read_entry
 from app.ledger.merkle import InvalidProof
 from app.ledger.note import InvalidNote, UnverifiedNote, VerifierKey, verified, write_base64
 from app.operations.bundle import Checked, check_bundle
+from app.vocabulary import read_instant
 
+NOT_RECOMPUTED: Final = 4
+"""Exit code: all that is in the bundle holds, and what its decision rests on was left out of it."""
 _RECEIPT = b"c2sp.org/tlog-proof@"
 
 
 def check_file(
     file: Path, keys: Sequence[VerifierKey], witnesses: Sequence[VerifierKey], as_json: bool
-) -> bool:
-    """Check the bundle or receipt in *file*, and say what it shows. Whether it holds."""
+) -> int:
+    """Check the bundle or receipt in *file*, and say what it shows. The exit code: 0 where it holds,
+    `FAILED`, `NOT_RECOMPUTED`.
+    """
     names = {key.name for key in keys}
     if len(names) != 1:
         fail("say with --key whose checkpoint is to be believed: the key of one log", USAGE)
@@ -33,12 +39,12 @@ def check_file(
             shown = _fields(checked.entry, checked.checkpoint) | _bundle_fields(checked)
     except (InvalidBundle, InvalidEntry, InvalidNote, InvalidProof, UnverifiedNote) as fault:
         print_line(json.dumps({"holds": False, "why": str(fault)}) if as_json else f"{fault}")
-        return False
+        return FAILED
     if as_json:
         print_line(json.dumps({"holds": True, "why": None} | shown))
     else:
         _say(shown)
-    return True
+    return ALLOWED if shown.get("recomputed", True) else NOT_RECOMPUTED
 
 
 def _check_receipt(
@@ -70,23 +76,52 @@ def _fields(entry: Entry, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _bundle_fields(checked: Checked) -> dict[str, Any]:
-    asked = {
-        name: checked.document[name] for name in ("model", "action", "decision", "valid_until")
+    said, provenance = checked.document, checked.document["provenance"]
+    until = said["valid_until"]
+    return {
+        **{name: said[name] for name in ("model", "action", "decision", "valid_until")},
+        "lapsed": until is not None and read_instant(until) <= datetime.now(UTC),
+        "policy": provenance["policy"],
+        "as_of": provenance["at"],
+        "known_at": provenance["known_at"],
+        "of_the_past": checked.is_of_the_past,
+        "semantics": provenance["engine"]["semantics"],
+        "records": checked.records,
+        "recomputed": checked.is_recomputed,
     }
-    return {**asked, "records": checked.records, "recomputed": checked.is_recomputed}
 
 
 def _say(shown: dict[str, Any]) -> None:
     print_line(f"{shown['id']}: entry {shown['index']}, recorded {shown['at']} by {shown['actor']}")
     if "decision" in shown:
-        until = shown["valid_until"]
-        limit = f", held until {until}" if until else ""
-        print_line(f"{shown['decision']}: {shown['action']} of {shown['model']}{limit}")
-        if shown["recomputed"]:
-            print_line(f"recomputed from {shown['records']} records to the same bytes")
-        else:
-            print_line(
-                f"{shown['records']} records stand as they were recorded; not recomputed, for the "
-                "evidence was left out"
-            )
+        _say_decision(shown)
     print_line(f"in the tree of {shown['log']}, root {shown['root']} at size {shown['size']}")
+
+
+def _say_decision(shown: dict[str, Any]) -> None:
+    """Of when it is, and by which policy, stands beside it: an allow alone says nothing of today."""
+    print_line(f"{shown['decision']}: {shown['action']} of {shown['model']}")
+    policy, as_of, known_at = shown["policy"], shown["as_of"], shown["known_at"]
+    which = f"version {policy['version']} ({policy['digest']})"
+    which = which if policy["digest"] else "no version in force"
+    print_line(f"by policy {policy['name']}, {which}, semantics {shown['semantics']}")
+    print_line(f"as of {as_of}, known at ledger size {known_at}")
+    if shown["of_the_past"]:
+        print_line(
+            f"ASKED ABOUT THE PAST: it says what held then, and nothing of {shown['at']}, "
+            "when it was recorded"
+        )
+    if shown["lapsed"]:
+        print_line(f"LAPSED: it held until {shown['valid_until']} at the longest")
+    else:
+        until = shown["valid_until"] or "what it rests on moves"
+        print_line(
+            f"held until {until} at the longest; whether it still does, only the service says"
+        )
+    if shown["recomputed"]:
+        print_line(f"recomputed from {shown['records']} records to the same bytes")
+    else:
+        print_line(
+            "NOT RECOMPUTED, for evidence was left out: whether the decision follows is not seen; "
+            f"its {shown['records']} records stand as they were recorded"
+        )

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import httpx
 import typer
 
 from app.cli.service import USAGE, Json, fail, print_line
@@ -18,7 +17,9 @@ from app.storage.secret_files import replace_file
 FORKED = 2
 """The exit code where the log contradicts itself: for who runs this, the alarm."""
 
-SECONDS = 10
+
+class _NotKept(Exception):
+    """What was seen before cannot be read, or what is seen now cannot be kept, at this time."""
 
 
 def watch_log(
@@ -47,15 +48,15 @@ def watch_log(
     checkpoints are printed, and what was kept stays. 1: it could not be seen.
     """
     told = _keys(ledger_key or [])
-    with httpx.Client(timeout=SECONDS) as http:
-        try:
-            log = TiledLog(http, url)
-        except NoAnswer as error:
-            fail(str(error), USAGE)
+    try:
+        log = TiledLog(url)
+    except NoAnswer as error:
+        fail(str(error), USAGE)
+    with log:
         while True:
             try:
                 _look(log, state, told, as_json)
-            except NoAnswer as error:
+            except (NoAnswer, _NotKept) as error:
                 if every is None:
                     fail(str(error))
                 sys.stderr.write(f"aslgate: {error}\n")
@@ -79,13 +80,18 @@ def _look(log: TiledLog, state: Path, told: frozenset[VerifierKey], as_json: boo
         kept = None
     except InvalidNote as fault:
         fail(f"{state}: {fault}")
+    except OSError as error:
+        raise _NotKept(f"the state cannot be read: {error}") from error
     try:
         seen = watch(log, kept, told)
     except Fork as fork:
         _alarm(fork, as_json)
     # Nothing new is no reason to write; but a key may have followed another.
     if seen != kept:
-        replace_file(state, str(seen).encode())
+        try:
+            replace_file(state, str(seen).encode())
+        except OSError as error:
+            raise _NotKept(f"the state cannot be kept: {error}") from error
     _say(seen, kept, told, as_json)
 
 

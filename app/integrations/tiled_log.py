@@ -2,20 +2,24 @@
 what is fetched is given as it came, to be verified.
 """
 
-import json
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import httpx
 
+from app.decoding import decode_json
+from app.errors import UndecodableDocument
 from app.ledger.merkle import HASH_BYTES, Node, consistency_ranges, nodes_of, range_hash
 from app.ledger.note import MOST_BYTES, InvalidNote, Note, VerifierKey, read_note, read_verifier_key
 from app.ledger.tiles import HEIGHT, WIDTH, Tile, node_in, tile_of
 
 _PREFIX: Final = "/v1/ledger"
 _NOT_FOUND: Final = httpx.codes.NOT_FOUND
+_SILENT_SECONDS: Final = 10
+_ANSWER_SECONDS: Final = 30
 
 
 class NoAnswer(Exception):
@@ -31,14 +35,35 @@ class OfferedKeys:
 
 
 class TiledLog:
-    """The log at *url*, which is its prefix or, of a service like ours, the service's address."""
+    """The log at *url*, which is its prefix or, of a service like ours, the service's address.
 
-    def __init__(self, http: httpx.Client, url: str) -> None:
-        parts = urlsplit(url)
+    Each answer must be there, whole, *within* so many seconds, however slowly it comes, and in
+    `MOST_BYTES`. For one thread, which leaves it as a context. Raises `NoAnswer`.
+    """
+
+    def __init__(self, url: str, *, within: float = _ANSWER_SECONDS) -> None:
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise NoAnswer(f"`{url}` is not an address") from error
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise NoAnswer(f"`{url}` is not an address")
-        self._http = http
+        self._within = within
+        # What a few bytes unpack to has no bound, so nothing is to come packed.
+        self._http = httpx.AsyncClient(
+            timeout=_SILENT_SECONDS, headers={"Accept-Encoding": "identity"}
+        )
+        # Asynchronous within, for that can be cut off at any point: a blocking client has a bound for
+        # each read only, and one byte is enough for the next.
+        self._runner = asyncio.Runner()
         self._prefix = url.rstrip("/") if parts.path.strip("/") else url.rstrip("/") + _PREFIX
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runner.run(self._http.aclose())
+        self._runner.close()
 
     def checkpoint(self) -> Note:
         """The newest checkpoint. Raises `NoAnswer`."""
@@ -53,7 +78,7 @@ class TiledLog:
         if answer.status == _NOT_FOUND:
             return OfferedKeys((), ())
         try:
-            said: Any = json.loads(answer.content())
+            said: Any = decode_json(answer.content())
             return OfferedKeys(
                 tuple(
                     read_verifier_key(one["vkey"])
@@ -62,7 +87,7 @@ class TiledLog:
                 ),
                 tuple(read_note(one.encode()) for one in said["statements"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        except (UndecodableDocument, ValueError, KeyError, TypeError, AttributeError) as fault:
             raise NoAnswer(f"`{self._prefix}/keys` cannot be read: {fault}") from fault
 
     def consistency_proof(self, old: int, new: int) -> tuple[bytes, ...]:
@@ -97,15 +122,24 @@ class TiledLog:
         return hashes
 
     def _get(self, path: str) -> "_Answer":
-        address = f"{self._prefix}/{path}"
+        return self._runner.run(self._fetch(f"{self._prefix}/{path}"))
+
+    async def _fetch(self, address: str) -> "_Answer":
         read = bytearray()
         try:
-            with self._http.stream("GET", address) as response:
-                for some in response.iter_bytes():
+            async with asyncio.timeout(self._within), self._http.stream("GET", address) as response:
+                if response.status_code != httpx.codes.OK:
+                    return _Answer(address, response.status_code, b"")
+                if response.headers.get("Content-Encoding", "identity") != "identity":
+                    raise NoAnswer(f"what `{address}` gives is packed, which was not asked for")
+                async for some in response.aiter_raw():
                     read += some
                     if len(read) > MOST_BYTES:
                         raise NoAnswer(f"what `{address}` gives is too long")
-                return _Answer(address, response.status_code, bytes(read))
+            return _Answer(address, response.status_code, bytes(read))
+        except TimeoutError as error:
+            late = f"`{address}` did not give its whole answer within {self._within:g} s"
+            raise NoAnswer(late) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NoAnswer(f"`{address}` does not answer: {error!r}") from error
 

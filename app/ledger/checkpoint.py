@@ -28,7 +28,8 @@ from app.ledger.note import (
 LARGEST_SIZE: Final = 2**63 - 1
 MOST_PROOF_LINES: Final = 63
 
-_KEY_STATEMENT: Final = "aslgate/ledger-key/v1"
+_KEY_STATEMENTS: Final = "aslgate/ledger-key/"
+_KEY_STATEMENT: Final = f"{_KEY_STATEMENTS}v1"
 _RECEIPT: Final = "c2sp.org/tlog-proof@v1"
 
 
@@ -110,25 +111,61 @@ def read_key_statement(text: str) -> KeyStatement:
     return KeyStatement(key, word == "begins", read_size(size))
 
 
-def vouched_for(known: Iterable[VerifierKey], statements: Iterable[Note]) -> set[VerifierKey]:
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A log's keys as its statements leave them.
+
+    `ended` are those that sign no more, for good. `unread` are statements by one of the log's keys
+    in a form that is not known here, so that what they say is not in the other two.
+    """
+
+    signing: frozenset[VerifierKey]
+    ended: frozenset[VerifierKey]
+    unread: tuple[Note, ...]
+
+
+def follow(
+    known: Iterable[VerifierKey], statements: Iterable[Note], *, ended: Iterable[VerifierKey] = ()
+) -> Followed:
     """The keys that sign now, beginning with those that are *known*: each of *statements*, in their
     order, counts if a key that signed until then has signed it, and is passed over if none has.
 
     So a log can change its key under a reader who was told of one key only, and nobody but who
-    has that key can make the reader believe in another.
+    has that key can make the reader believe in another. A key that has *ended* before is not
+    believed again, whoever names it and whatever is left out.
     """
-    keys = set(known)
+    over = set(ended)
+    signing = set(known) - over
+    unread: list[Note] = []
     for note in statements:
-        statement = read_key_statement(note.text)
-        same = {key for key in keys if key.name == statement.key.name}
-        if not any(
-            key.made(line) and key.has_signed(note.text, line)
-            for key in same
+        by = {
+            key.name
+            for key in signing
             for line in note.signatures
-        ):
+            if key.made(line) and key.has_signed(note.text, line)
+        }
+        if not by:
             continue
-        keys = keys | {statement.key} if statement.signs else keys - {statement.key}
-    return keys
+        try:
+            statement = read_key_statement(note.text)
+        except InvalidNote:
+            # Anybody can show an old checkpoint here, so only what calls itself a statement is one.
+            if note.text.startswith(_KEY_STATEMENTS):
+                unread.append(note)
+            continue
+        if statement.key.name not in by:
+            continue
+        if not statement.signs:
+            over.add(statement.key)
+            signing.discard(statement.key)
+        elif statement.key not in over:
+            signing.add(statement.key)
+    return Followed(frozenset(signing), frozenset(over), tuple(unread))
+
+
+def vouched_for(known: Iterable[VerifierKey], statements: Iterable[Note]) -> set[VerifierKey]:
+    """The keys that sign now, as `follow` finds them."""
+    return set(follow(known, statements).signing)
 
 
 # --- Receipts -----------------------------------------------------------------------------------

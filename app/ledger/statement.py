@@ -10,7 +10,6 @@ stands where every consumer must look: in `resourceUri`, which names the model a
 """
 
 import base64
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -27,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from app.canonical import canonical_json, sha256_hex
 from app.ledger.entry import Position
-from app.vocabulary import write_instant
+from app.vocabulary import attested_name, write_instant
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://slsa.dev/verification_summary/v1"
@@ -42,7 +41,6 @@ EXTENSION: Final = "urn:aslgate:determination"
 the ledger."""
 
 _FAILED: Final = "FAILED"
-_NOT_IN_A_LEVEL: Final = re.compile(r"[^A-Z0-9]+")
 _OTHERS_NAMES: Final = ("SLSA_", "ASLGATE_")
 """How no level of a policy may begin in a VSA: SLSA keeps the first for itself, and we the other."""
 
@@ -152,19 +150,15 @@ def levels(said: Mapping[str, Any]) -> list[str]:
     The level that a policy requires is named only where every required standard, whichever action
     it must precede, is met: an action may be allowed long before a later one's standards are.
     """
-    named = [f"ASLGATE_ALLOW_{_level_name(said['action'])}"]
+    named = [f"ASLGATE_ALLOW_{attested_name(said['action'])}"]
     standards: Sequence[Mapping[str, Any]] = said["standards"]
     required = [standard["met"] for standard in standards if standard["required"]]
     in_place = bool(required) and all(met == "yes" for met in required)
     if said["level"] is not None and in_place:
-        level = _level_name(said["level"])
+        level = attested_name(said["level"])
         if level != _FAILED and not level.startswith(_OTHERS_NAMES):
             named.append(level)
     return named
-
-
-def _level_name(text: str) -> str:
-    return _NOT_IN_A_LEVEL.sub("_", text.upper()).strip("_")
 
 
 def _policy(log: str, named: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ that was kept.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -73,6 +74,10 @@ class Walk:
     """The size of the first that it did not agree with."""
     _is_broken: bool = False
     _at: str = ""
+    _semantics: int = 0
+    """The newest semantics under which anything was decided so far."""
+    _since: int = 0
+    """The first entry that was decided under those."""
     _nodes: dict[Node, bytes] = field(default_factory=dict)
     """The hashes of tiles that are not full yet, or were not compared yet."""
 
@@ -105,11 +110,26 @@ class Walk:
             leaf = leaf_hash(one.entry)
             if not self._is_sound(one, leaf):
                 self.found(one.index, *_faults(self.log, one, self.last_at))
+            if one.kind == _DETERMINATION:
+                self._look_at_semantics(one)
             leaves.append(leaf)
             self.last_at = one.at
             self.index += 1
         filled += self._grown(leaves, signed)
         return tuple(filled)
+
+    def _look_at_semantics(self, one: StoredEntry) -> None:
+        """Engines only follow one another, so nobody decides under older semantics than the last:
+        who could choose among the engines that there were could choose among their answers.
+        """
+        semantics = _semantics(one.document)
+        if semantics is None:
+            return
+        if semantics < self._semantics:
+            what = f"decided under semantics {semantics}, and entry {self._since} before it under"
+            self.found(one.index, f"{what} {self._semantics}: by an older program, or at choice")
+        elif semantics > self._semantics:
+            self._semantics, self._since = semantics, one.index
 
     def _grown(self, leaves: Sequence[bytes], signed: Mapping[int, Checkpoint]) -> Iterator[Tile]:
         """Extend the tree up to here, and give the tiles that this fills, a level's before those of
@@ -222,6 +242,20 @@ class Walk:
 
 
 _VERSION: Final = Kind.POLICY_VERSION.value
+_DETERMINATION: Final = Kind.DETERMINATION.value
+
+_ENGINE: Final = re.compile(rb'"engine":\{"semantics":([0-9]{1,9}),"version":')
+"""The engine in a determination, as it is written. Within a word of somebody's the quotes would be
+escaped; and what says the same in other bytes is not what its replay gives."""
+
+
+def _semantics(document: bytes) -> int | None:
+    """Under which semantics a determination says that it was decided; `None`: that is not said.
+
+    Reading the whole document would take twenty times as long as hashing it.
+    """
+    said = _ENGINE.search(document)
+    return None if said is None else int(said[1])
 
 
 def _leaves(node: Node) -> tuple[int, int]:

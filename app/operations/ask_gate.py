@@ -26,6 +26,7 @@ from app.operations.determine import (
     decide_on,
     draft_of,
     expired,
+    has_other_meaning,
     moved_since,
     refuse_superseded,
     refuse_too_much,
@@ -310,17 +311,20 @@ async def _refuse_superseded(context: Context, appended: Appended) -> None:
     if standing.expired:
         raise DeterminationSuperseded(gate.subject, f"it held until {standing.expired}")
     if standing.superseded:
-        moved = "a policy, or the evidence, has moved since"
+        moved = "a policy, the evidence or the engine has moved since"
         raise DeterminationSuperseded(gate.subject, moved)
 
 
 async def standing_of_gate(context: Context, gate: Recorded) -> Standing:
     """Whether that gate still answers: it rests also on which policies there are, and on what those
-    say that it passed over.
+    say that it passed over; and its determinations on the engine.
     """
     document, index = orjson.loads(gate.document), gate.position.index
+    determinations = await context.store.records_of(document["determinations"])
     versions = await context.store.streams([POLICIES_STREAM])
-    superseded = versions[POLICIES_STREAM] > index
+    superseded = versions[POLICIES_STREAM] > index or any(
+        has_other_meaning(orjson.loads(one.document)) for one in determinations.values()
+    )
     names, _ = await context.store.activated_policies()
     for name in () if superseded else names:
         superseded = superseded or await moved_since(context, document["model"], name, index)

@@ -48,8 +48,8 @@ async def attest(context: Context, id: str, attestor: Attestor, form: Attestatio
     1. It is recorded: else `NotFound`.
     2. It was asked about now, with all that was known: else `NotAboutNow`.
     3. It holds still: else `DeterminationLapsed`.
-    4. What it rests on has not moved since: else `DeterminationSuperseded`.
-    5. Asked now, the answer would be the same: else `DeterminationSuperseded`.
+    4. Neither what it rests on nor the engine has moved since: else `DeterminationSuperseded`.
+    5. Asked now, the answer would be the same, and hold as long: else `DeterminationSuperseded`.
     6. The model version was registered with a digest: else `NoDigest`.
     """
     # (1)
@@ -65,9 +65,9 @@ async def attest(context: Context, id: str, attestor: Attestor, form: Attestatio
         raise DeterminationLapsed(id, standing.expired)
     # (4)
     if standing.superseded:
-        moved = "the policy or the evidence has moved since"
+        moved = "the policy, the evidence or the engine has moved since"
         raise DeterminationSuperseded(id, moved, by_key=False)
-    # (5) Something may have begun that was recorded before, and the engine may be another.
+    # (5) Something may have begun that was recorded before, or the record was tampered with.
     model, provenance = document["model"], document["provenance"]
     snapshot = await context.store.snapshot(model, provenance["policy"]["name"], None)
     question = Question(model, document["action"], provenance["policy"]["name"], context.now)
@@ -76,6 +76,9 @@ async def attest(context: Context, id: str, attestor: Attestor, form: Attestatio
     same_policy = provenance["policy"]["digest"] == (policy.digest if policy else None)
     if not same_policy or any(now[said] != document[said] for said in _SAID):
         raise DeterminationSuperseded(id, "the answer would be another now", by_key=False)
+    if _holds_longer(document["valid_until"], now["valid_until"]):
+        sooner = f"asked now, it would hold until {now['valid_until']}"
+        raise DeterminationSuperseded(id, sooner, by_key=False)
     # (6)
     if snapshot.model is None or snapshot.model.digest is None:
         raise NoDigest(model)
@@ -91,6 +94,13 @@ async def attest(context: Context, id: str, attestor: Attestor, form: Attestatio
 
 _SAID: Final = ("decision", "level", "standards")
 """What a statement says of the answer."""
+
+
+def _holds_longer(said: str | None, now: str | None) -> bool:
+    """Whether what was *said* to be the end lies after what is *now*; `None`: time ends it not."""
+    if now is None:
+        return False
+    return said is None or read_instant(said) > read_instant(now)
 
 
 def _refuse_the_past(record: Recorded, document: Mapping[str, Any]) -> None:

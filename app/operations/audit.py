@@ -13,7 +13,13 @@ from typing import Any, Final
 
 import orjson
 
-from app.ledger.checkpoint import Checkpoint, verified_checkpoint, vouched_for
+from app.ledger.checkpoint import (
+    LARGEST_SIZE,
+    Checkpoint,
+    follow,
+    read_checkpoint,
+    verified_checkpoint,
+)
 from app.ledger.entry import Kind, Position
 from app.ledger.note import InvalidNote, Note, UnverifiedNote, VerifierKey, read_note
 from app.ledger.verification import Finding, StoredEntry, Walk, first_of
@@ -264,17 +270,29 @@ def _actor(one: StoredEntry) -> object:
     return document["actor"] if one.kind == Kind.GATE.value else document["provenance"]["actor"]
 
 
-def _keys(trusted: Iterable[VerifierKey], on_record: Sequence[KeyOnRecord]) -> set[VerifierKey]:
+_Keys = Sequence[tuple[VerifierKey, range]]
+"""The keys that ever signed, each with the sizes of the checkpoints that it may have signed."""
+
+
+def _keys(trusted: Iterable[VerifierKey], on_record: Sequence[KeyOnRecord]) -> _Keys:
     """The keys that ever signed. Whoever was told of one from elsewhere believes in that one and in
-    those that it vouched for; who was not, in the first on record.
+    those that it vouched for; who was not, in the first on record. None is believed any more from
+    the size on at which it ended.
     """
-    known = set(trusted) or {one.statement.key for one in on_record[:1]}
-    notes = [one.note for one in on_record]
-    return known.union(*(vouched_for(known, notes[:i]) for i in range(1, len(notes) + 1)))
+    first = set(trusted) or {one.statement.key for one in on_record[:1]}
+    signing = dict.fromkeys(first, 0)
+    over: frozenset[VerifierKey] = frozenset()
+    ended = []
+    for one in on_record:
+        size, now = one.statement.size, follow(signing, [one.note], ended=over)
+        ended += [(key, range(signing[key], size)) for key in signing.keys() - now.signing]
+        signing = {key: signing.get(key, size) for key in now.signing}
+        over = now.ended
+    return *ended, *((key, range(since, LARGEST_SIZE + 1)) for key, since in signing.items())
 
 
 def _read(
-    notes: Iterable[tuple[int, str]], keys: Iterable[VerifierKey], log: str
+    notes: Iterable[tuple[int, str]], keys: _Keys, log: str
 ) -> tuple[dict[int, Checkpoint], list[str]]:
     """The checkpoints that the notes are, by size, and what is wrong with the others."""
     read: dict[int, Checkpoint] = {}
@@ -288,9 +306,12 @@ def _read(
     return read, faults
 
 
-def _checkpoint(text: str, keys: Iterable[VerifierKey], log: str) -> tuple[Checkpoint | None, str]:
+def _checkpoint(text: str, keys: _Keys, log: str) -> tuple[Checkpoint | None, str]:
     """The checkpoint that a note is, or why it is none."""
     try:
-        return verified_checkpoint(read_note(text.encode()), keys, origin=log), ""
+        note = read_note(text.encode())
+        size = read_checkpoint(note.text).size
+        signed = (key for key, sizes in keys if size in sizes)
+        return verified_checkpoint(note, signed, origin=log), ""
     except (InvalidNote, UnverifiedNote) as fault:
         return None, str(fault)

@@ -7,11 +7,12 @@ and this program.
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 import orjson
 
-from app.canonical import digest
+from app.canonical import canonical_json, digest
 from app.determination.provenance import NotRebuilt, RestsOn, question_of, recomputed
 from app.errors import NotFound, Unavailable
 from app.ledger.bundle import Bundle, InvalidBundle, Proven, bundle_of, proven
@@ -19,15 +20,18 @@ from app.ledger.checkpoint import Checkpoint
 from app.ledger.entry import Entry, Kind, Position
 from app.ledger.note import VerifierKey
 from app.operations.replay import answer_before
-from app.policy.timeline import in_force_at
+from app.policy.timeline import PolicyInForce, in_force_at
 from app.storage import checkpoints, records, tree
 from app.storage.database import DatabaseConnection
 from app.storage.history import gathered_model, gathered_policy
 from app.storage.ledger import Recorded
 from app.storage.said import EVIDENCE, leans_on, piece
+from app.vocabulary import write_instant
 
 _ABOUT_EVIDENCE: Final = frozenset({*EVIDENCE, Kind.EXCEPTION_APPROVAL, Kind.LIFTING})
 """What is left out of a bundle without evidence."""
+_SKEW: Final = timedelta(minutes=1)
+"""How far the clocks of a service and its database may be apart, and a decision may take."""
 
 
 # --- Making --------------------------------------------------------------------------------------
@@ -112,7 +116,9 @@ def _models_in(evidence: Iterable[Recorded]) -> set[str]:
 @dataclass(frozen=True, slots=True)
 class Checked:
     """A bundle that holds. `is_recomputed`: the determination was decided again, to the same bytes;
-    else the evidence was left out, and only its digests were seen.
+    else the evidence was left out, and it is not seen whether it follows.
+    `is_of_the_past`: it was asked about an earlier instant than that of recording, or with what was
+    known at an earlier ledger size, and so it never was an answer about now.
     """
 
     checkpoint: Checkpoint
@@ -120,6 +126,7 @@ class Checked:
     document: Mapping[str, Any]
     records: int
     is_recomputed: bool
+    is_of_the_past: bool
 
 
 def check_bundle(
@@ -132,13 +139,13 @@ def check_bundle(
     """What the bundle shows, once it is seen that
 
     1. everything in it is in the tree of its checkpoint, and as it was recorded;
-    2. nothing but evidence was left out, the determination names itself, and came after all that it
-       rests on;
+    2. nothing but evidence was left out, the determination names itself and who recorded it, speaks
+       for no instant after that, and came after all that it rests on;
     3. the policy version that it names was recorded, approved by another key than the one that
        recorded it, and activated;
     4. the evidence that it names was recorded, in these bytes, and no other is in the bundle;
-    5. decided again on this, it is the same to the byte; where evidence was left out, that its model
-       was registered.
+    5. that policy version was in force at its instant; decided again on this, it is the same to the
+       byte; where evidence was left out, that its model was registered.
 
     Raises `InvalidBundle`.
     """
@@ -164,15 +171,23 @@ def check_bundle(
     if again is not None and again != own.document:
         was, now = digest(own.document), digest(again)
         raise InvalidBundle(f"recomputed, the determination is {now}, and {was} was recorded")
-    return Checked(checkpoint, own.entry, document, len(there), again is not None)
+    asked_at, known_at = question_of(document).at, document["provenance"]["known_at"]
+    is_of_the_past = known_at != own.entry.index or asked_at < own.entry.at - _SKEW
+    return Checked(checkpoint, own.entry, document, len(there), again is not None, is_of_the_past)
 
 
 def _check_order(
     own: Proven, document: Mapping[str, Any], by_subject: Mapping[str, Proven]
 ) -> None:
-    known_at = document["provenance"]["known_at"]
+    known_at, actor = document["provenance"]["known_at"], document["provenance"]["actor"]
     if document["id"] != own.entry.subject:
         raise InvalidBundle(f"the determination calls itself `{document['id']}`")
+    if canonical_json(document) != own.document:
+        raise InvalidBundle("the determination is not in the one spelling that there is")
+    if actor != own.entry.actor:
+        raise InvalidBundle(f"it names `{actor}`, and `{own.entry.actor}` recorded it")
+    if (at := question_of(document).at) > own.entry.at + _SKEW:
+        raise InvalidBundle(f"it speaks for {write_instant(at)}, after it was recorded")
     if known_at > own.entry.index:
         raise InvalidBundle(f"the determination saw {known_at} entries, and is {own.entry.index}")
     for one in by_subject.values():
@@ -233,16 +248,18 @@ def _check_evidence(document: Mapping[str, Any], there: Iterable[Proven]) -> Non
 
 
 def _recomputed(own: Proven, document: Mapping[str, Any], there: Iterable[Proven]) -> bytes | None:
-    """The determination decided again; `None` where something was left out."""
+    """The determination decided again under the policy version in force; `None` where something was
+    left out.
+    """
     question, known_at = question_of(document), document["provenance"]["known_at"]
     found: dict[Kind, list[Recorded]] = {}
+    is_whole = True
     for one in there:
         if one.entry.kind in (Kind.WITHDRAWAL, Kind.GATE):
             raise InvalidBundle(f"entry {one.entry.index} is nothing that an answer rests on")
         if one.document is None:
-            _check_registered(question.model, document, there)
-            return None
-        if one is not own:
+            is_whole = False
+        elif one is not own:
             position = Position(one.entry.index, one.leaf_hash.hex(), one.entry.at)
             record = Recorded(one.entry.kind, one.entry.subject, one.document, position)
             found.setdefault(record.kind, []).append(record)
@@ -250,13 +267,30 @@ def _recomputed(own: Proven, document: Mapping[str, Any], there: Iterable[Proven
     if len(previous) > 1:
         raise InvalidBundle("there are several determinations before it")
     policies = gathered_policy(question.policy, found.pop(_VERSION, []), found.pop(_ACTIVATION, []))
+    policy = in_force_at(policies.known_at(known_at), question.at)
+    _check_in_force(policy, document["provenance"])
+    if not is_whole:
+        _check_registered(question.model, document, there)
+        return None
     models = gathered_model(question.model, [one for some in found.values() for one in some])
-    spans, known = policies.known_at(known_at), models.known_at(known_at)
+    known = models.known_at(known_at)
     return recomputed(
         document,
-        RestsOn(in_force_at(spans, question.at), known.model, known.evidence),
+        RestsOn(policy, known.model, known.evidence),
         previous=previous[0].document if previous else None,
     )
+
+
+def _check_in_force(policy: PolicyInForce | None, provenance: Mapping[str, Any]) -> None:
+    """All versions and activations are in every bundle, so this needs no evidence."""
+    named = provenance["policy"]
+    there = (policy.version.version, policy.digest) if policy else (None, None)
+    if there != (named["version"], named["digest"]):
+        was = f"version `{there[0]}`, `{there[1]}`," if policy else "no version"
+        raise InvalidBundle(
+            f"at {provenance['at']} {was} of its policy was in force, and it names "
+            f"`{named['version']}`, `{named['digest']}`"
+        )
 
 
 def _check_registered(model: str, document: Mapping[str, Any], there: Iterable[Proven]) -> None:

@@ -208,6 +208,8 @@ async def refuse_superseded(context: Context, appended: Appended) -> None:
         document = orjson.loads(record.document)
         if until := expired(context, document):
             raise DeterminationSuperseded(record.subject, f"it held until {until}")
+        if has_other_meaning(document):
+            raise DeterminationSuperseded(record.subject, "the engine has another semantics now")
         if document["provenance"]["known_at"] != record.position.index:
             # It was asked for as of an earlier ledger size, and the past does not move.
             continue
@@ -218,11 +220,19 @@ async def refuse_superseded(context: Context, appended: Appended) -> None:
 
 async def has_moved(context: Context, document: Mapping[str, Any]) -> bool:
     """Whether the policy, or the evidence on the model or on those that it leans on, is not what the
-    determination saw.
+    determination saw, or the engine reads them otherwise than the one that gave it.
     """
     provenance = document["provenance"]
     policy, known_at = provenance["policy"]["name"], provenance["known_at"]
-    return await moved_since(context, document["model"], policy, known_at)
+    return has_other_meaning(document) or await moved_since(
+        context, document["model"], policy, known_at
+    )
+
+
+def has_other_meaning(document: Mapping[str, Any]) -> bool:
+    """Whether a recorded determination was given under other semantics than those of this engine."""
+    semantics: int = document["provenance"]["engine"]["semantics"]
+    return semantics != SEMANTICS
 
 
 async def moved_since(context: Context, model: str, policy: str, size: int) -> bool:
@@ -239,8 +249,8 @@ async def moved_since(context: Context, model: str, policy: str, size: int) -> b
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Whether a recorded answer still answers. `superseded`: what it rested on has moved since.
-    `expired`: until when it held, where that is past.
+    """Whether a recorded answer still answers. `superseded`: what it rested on has moved since, or
+    the engine has. `expired`: until when it held, where that is past.
     """
 
     superseded: bool

@@ -6,9 +6,10 @@ different things: the two checkpoints, both signed by its key, are the proof.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
-from app.integrations.tiled_log import TiledLog
-from app.ledger.checkpoint import Checkpoint, read_checkpoint, verified_checkpoint, vouched_for
+from app.integrations.tiled_log import NoAnswer, TiledLog
+from app.ledger.checkpoint import Checkpoint, follow, read_checkpoint, verified_checkpoint
 from app.ledger.merkle import InvalidProof, verify_consistency
 from app.ledger.note import (
     InvalidNote,
@@ -19,12 +20,19 @@ from app.ledger.note import (
     read_verifier_key,
 )
 
+_ENDED: Final = "ended "
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a watcher has kept: the log's keys as it knows them, and the last checkpoint."""
+    """What a watcher has kept: the log's keys as it knows them, and the last checkpoint.
+
+    `ended` are the keys that the log once said to sign no more. They are kept because a log in the
+    hands of who has such a key would leave that out, and the watcher may be told of the key still.
+    """
 
     keys: frozenset[VerifierKey]
+    ended: frozenset[VerifierKey]
     note: Note
 
     @property
@@ -33,7 +41,8 @@ class Kept:
         return read_checkpoint(self.note.text)
 
     def __str__(self) -> str:
-        return "".join(f"{key}\n" for key in sorted(map(str, self.keys))) + f"\n{self.note}"
+        lines = [*sorted(map(str, self.keys)), *sorted(f"{_ENDED}{key}" for key in self.ended)]
+        return "".join(f"{line}\n" for line in lines) + f"\n{self.note}"
 
 
 @dataclass(eq=False)
@@ -60,7 +69,14 @@ def read_kept(data: bytes) -> Kept:
         raise InvalidNote("this is not what a watcher keeps") from error
     if not parted:
         raise InvalidNote("this is not what a watcher keeps")
-    kept = Kept(frozenset(map(read_verifier_key, lines)), read_note(note))
+    ended = [line for line in lines if line.startswith(_ENDED)]
+    kept = Kept(
+        frozenset(read_verifier_key(line) for line in lines if line not in ended),
+        frozenset(read_verifier_key(line.removeprefix(_ENDED)) for line in ended),
+        read_note(note),
+    )
+    if not kept.keys:
+        raise InvalidNote("a watcher keeps a key of the log")
     read_checkpoint(kept.note.text)
     return kept
 
@@ -70,8 +86,9 @@ def watch(log: TiledLog, kept: Kept | None, told: Iterable[VerifierKey] = ()) ->
 
     1. Fetch the checkpoint, and the statements on the log's keys.
     2. Whom to believe: the keys that were kept, or told of, and those that they vouch for; at the
-       first time, where none was told of, those that the log itself offers.
-    3. See that one of these has signed the checkpoint.
+       first time, where none was told of, those that the log itself offers. Never a key that ended.
+    3. See that one of these has signed the checkpoint. Where none has, and the log says something
+       of its keys that cannot be read here, it may be by one that follows: nothing can be said.
     4. See that it extends the one that was kept.
 
     Raises `Fork`, and `NoAnswer` where nothing can be said.
@@ -80,15 +97,18 @@ def watch(log: TiledLog, kept: Kept | None, told: Iterable[VerifierKey] = ()) ->
     now = log.checkpoint()
     before = None if kept is None else kept.note
     known = frozenset(told) | (frozenset() if kept is None else kept.keys)  # (2)
+    ended = frozenset() if kept is None else kept.ended
+    keys = follow(known or offered.vkeys, offered.statements, ended=ended)
     try:
-        keys = frozenset(vouched_for(known, offered.statements) if known else offered.vkeys)
-        origin = _origin(keys)
-        said = verified_checkpoint(now, keys, origin=origin)  # (3)
+        said = verified_checkpoint(now, keys.signing, origin=_origin(keys.signing))  # (3)
     except (InvalidNote, UnverifiedNote) as fault:
+        if keys.unread:
+            why = "the log says something of its keys in a form that this program does not know"
+            raise NoAnswer(f"{why}, and no key that it knows has signed the checkpoint") from fault
         raise Fork(before, now, f"the checkpoint is not the log's: {fault}") from fault
     if kept is not None:  # (4)
         _refuse_a_fork(log, kept, now, said)
-    return Kept(keys, now)
+    return Kept(keys.signing, keys.ended, now)
 
 
 def _origin(keys: Iterable[VerifierKey]) -> str:

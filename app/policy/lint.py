@@ -43,7 +43,7 @@ from app.policy.version import (
     Standard,
     Threshold,
 )
-from app.vocabulary import TWO_SIDED_Z, Duration, Outcome, Verb
+from app.vocabulary import TWO_SIDED_Z, Duration, Outcome, Verb, attested_name
 
 Path = tuple[str | int, ...]
 
@@ -88,6 +88,15 @@ def _once(path: Path, kind: str, names: Sequence[str]) -> Found:
     for name, count in Counter(names).items():
         if count > 1:
             yield path, "repeated", f"names the {kind} `{name}` more than once"
+
+
+def _apart(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each of *names* that an attestation could not tell from one before it, and why."""
+    called: dict[str, str] = {}
+    for name in names:
+        first = called.setdefault(attested_name(name), name)
+        if first != name:
+            yield name, f"is `{attested_name(name)}` in an attestation, and so is `{first}`"
 
 
 def _roles(version: PolicyVersion, path: Path, names: Sequence[str]) -> Found:
@@ -152,6 +161,8 @@ def _scope(version: PolicyVersion) -> Found:
 def _levels(version: PolicyVersion) -> Found:
     levels = version.levels or ()
     yield from _once(("levels",), "level", levels)
+    for level, why in _apart(levels):
+        yield ("levels",), "ambiguous", f"`{level}` {why}"
     if version.baseline is not None and version.baseline.level is not None:
         yield from _known(("baseline", "level"), "level", [version.baseline.level], levels)
     for name, threshold in version.thresholds.items():
@@ -488,6 +499,8 @@ _WRONG_WAY = {
 
 
 def _actions(version: PolicyVersion) -> Found:
+    for name, why in _apart(version.actions):
+        yield ("actions", name), "ambiguous", why
     for name, action in version.actions.items():
         where: Path = ("actions", name)
         if not action.sign_offs and not _precedes(version, name):

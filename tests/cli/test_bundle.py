@@ -27,6 +27,7 @@ from app.ledger.tiles import entries_in
 from tests.cli.conftest import Cli
 from tests.cli.test_watch import key as other_key
 from tests.faults.service import KEY, Service, environment
+from tests.http.test_orders import STOP
 
 DOCS = Path(__file__).parents[2] / "docs"
 LOG = "localhost/aslgate"
@@ -91,7 +92,43 @@ def test_a_bundle_holds_with_nothing_else_there(
 
     shown = json.loads(cli("ledger", "verify", bundle, "--key", key, "--json", **nowhere).out)
     assert (shown["holds"], shown["recomputed"], shown["id"]) == (True, True, said[3]["id"])
+    provenance = said[3]["provenance"]
+    assert (shown["as_of"], shown["policy"]) == (provenance["at"], provenance["policy"])
+    assert shown["known_at"] == shown["index"]
+    assert not shown["of_the_past"]
+    assert f"as of {provenance['at']}, known at ledger size {provenance['known_at']}" in ran.out
+    assert "by policy p, no version in force" in ran.out
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_could_not_be_recomputed_has_an_exit_code_of_its_own(
+    cli: Cli, service: Service, key: str, tmp_path: Path
+) -> None:
+    """So that no script takes a bundle without evidence for one that was decided again."""
+
+    def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
+        url = f"http://127.0.0.1:{service.port}/v1/{path}"
+        answer = httpx.post(url, headers={"Authorization": f"Bearer {KEY}"}, json=body, timeout=30)
+        assert answer.status_code == 201, answer.text
+        recorded: dict[str, Any] = answer.json()
+        return recorded
+
+    post("models", {"model": "seen@1", "developer": "lab"})
+    post("orders", STOP | {"model": "seen@1"})
+    asked = {"model": "seen@1", "action": "deploy", "policy": "p"}
+    answer = post("determinations", asked)
+    wait_for_checkpoint(service, answer["ledger"]["index"] + 1)
+    file, taken = tmp_path / "bundle.json", ("--data-dir", service.data_dir)
+    for without, code in (((), 0), (("--without-evidence",), 4)):
+        made = cli("ledger", "bundle", answer["id"], *without, "--output", file, *taken)
+        assert made.code == 0, made.err
+        ran = cli("ledger", "verify", file, "--key", key)
+        assert ran.code == code, ran.out
+        assert ("NOT RECOMPUTED" in ran.out) == bool(without)
+        shown = cli("ledger", "verify", file, "--key", key, "--json")
+        assert shown.code == code
+        assert json.loads(shown.out)["recomputed"] != bool(without)
+        file.unlink()
 
 
 def test_what_does_not_hold_is_a_finding(cli: Cli, bundle: Path, key: str) -> None:
@@ -119,6 +156,7 @@ def test_another_log_s_key_believes_nothing(cli: Cli, bundle: Path) -> None:
         [],
         ["--key", "no key"],
         ["--key", "KEY", "--witness", "no key"],
+        ["--key", "KEY", "--witness", "KEY"],
         ["--key", "KEY", "--checkpoint", "FILE"],
         ["--key", "KEY", "--key", str(other_key().verifier)],
     ],

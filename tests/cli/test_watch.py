@@ -1,10 +1,15 @@
 """`aslgate ledger watch`, on logs that are files behind a web server, and on the service itself."""
 
+import contextlib
+import errno
 import functools
+import gzip
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +17,10 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from app.integrations.tiled_log import NoAnswer, TiledLog
 from app.ledger.checkpoint import Checkpoint, KeyStatement, read_checkpoint
 from app.ledger.merkle import HASH_BYTES, Frontier, leaf_hash
-from app.ledger.note import SignatureType, SigningKey, read_note
+from app.ledger.note import SignatureType, SigningKey, read_note, signed
 from app.ledger.tiles import tiles_of
 from app.operations.watch import read_kept
 from tests.cli.conftest import Cli
@@ -196,6 +202,171 @@ def test_a_key_that_nobody_vouches_for_is_an_alarm(log: Published, watch: Watch)
     ran = watch()
     assert ran.code == 2
     assert "not the log's" in ran.err
+
+
+def test_a_key_that_ended_is_not_believed_again(log: Published, watch: Watch, state: Path) -> None:
+    """Though one is told of it still, and the log, in the hands of its thief, leaves the end out."""
+    log.state(1, 1)
+    log.state(2, 1)
+    log.state(1, 2, signs=False)
+    log.show(3, signed_by=(2,))
+    assert watch("--ledger-key", key(1).verifier).code == 0
+    kept = read_kept(state.read_bytes())
+    assert kept.keys == {key(2).verifier}
+    assert kept.ended == {key(1).verifier}
+
+    log.statements = log.statements[:1]
+    log.show(4, signed_by=(1,))
+    ran = watch("--ledger-key", key(1).verifier)
+
+    assert ran.code == 2
+    assert "not the log's" in ran.err
+    assert read_kept(state.read_bytes()) == kept
+
+
+def test_a_key_that_nobody_vouches_for_is_believed_once_one_is_told_of_it(
+    log: Published, watch: Watch, state: Path
+) -> None:
+    """So it is after a key was lost: the new one comes from elsewhere, beside what was kept."""
+    log.state(1, 1)
+    log.show(3)
+    watch()
+    log.state(2, 2)
+    log.state(1, 2, signs=False)
+    log.show(4, signed_by=(2,))
+
+    assert watch().code == 2
+    assert watch("--ledger-key", key(2).verifier).code == 0
+    assert read_kept(state.read_bytes()).keys == {key(2).verifier}
+    assert watch().code == 0
+
+
+def test_a_statement_of_a_later_form_is_no_alarm(log: Published, watch: Watch) -> None:
+    """Where the log's key has signed it: a newer program may follow to the key that it names.
+    Anybody can write one, or show an old checkpoint in its place, so that of others is passed over.
+    """
+    log.show(3)
+    watch()
+    old = (log.folder / "checkpoint").read_text()
+    later = str(KeyStatement(key(2).verifier, True, 3)).replace("/v1\n", "/v2\n", 1)
+    log.statements = [str(signed(later, [key(1)]))]
+    log.show(4)
+    assert watch().code == 0, "what it says may not matter"
+    log.show(5, signed_by=(2,))
+    ran = watch()
+    assert ran.code == 1
+    assert "in a form that this program does not know" in ran.err
+    log.show(5, word="other", signed_by=(1,))
+    assert watch().code == 2, "it hides no contradiction"
+
+    for other in (str(signed(later, [key(3)])), old):
+        log.statements = [other]
+        log.show(5, signed_by=(2,))
+        assert watch().code == 2
+
+
+def test_what_is_nested_deep_is_no_alarm_and_no_crash(log: Published, watch: Watch) -> None:
+    log.show(3)
+    (log.folder / "keys").write_text("[" * 500_000)
+    ran = watch()
+    assert ran.code == 1
+    assert "/keys` cannot be read" in ran.err
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["headers", "body"])
+def test_an_answer_that_only_drips_is_none(head: bytes) -> None:
+    """Each byte comes in time, and the whole of it never."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        over = threading.Event()
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(head)
+                for _ in range(200):
+                    if over.wait(0.02):
+                        break
+                    connection.sendall(b"H")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        begun = time.monotonic()
+        try:
+            with (
+                TiledLog(f"http://127.0.0.1:{server.getsockname()[1]}", within=0.3) as log,
+                pytest.raises(NoAnswer, match=r"whole answer within 0\.3 s"),
+            ):
+                log.keys()
+            assert time.monotonic() < begun + 3
+        finally:
+            over.set()
+            thread.join()
+
+
+def test_what_comes_packed_is_not_unpacked(state: Path, cli: Cli) -> None:
+    """A few bytes may unpack to any number; nothing packed was asked for."""
+
+    class Packed(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.headers["Accept-Encoding"] == "identity"
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip")
+            self.end_headers()
+            self.wfile.write(gzip.compress(b'{"keys": [], "statements": []}'))
+
+        def log_message(self, *said: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Packed) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        ran = cli("ledger", "watch", f"http://127.0.0.1:{server.server_port}", "--state", state)
+        server.shutdown()
+        thread.join()
+    assert ran.code == 1
+    assert "is packed" in ran.err
+
+
+def test_a_state_that_cannot_be_read_is_said_and_looked_at_again(
+    log: Published, watch: Watch, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is a log that gives nonsense: whoever looks again and again goes on."""
+    log.show(3)
+    state.mkdir(parents=True)
+    once = watch()
+    assert once.code == 1
+    assert "the state cannot be read" in once.err
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 1:
+            state.rmdir()
+            (log.folder / "keys").write_text("[" * 500_000)
+        elif len(naps) == 2:
+            log.show(3)
+        else:
+            raise SystemExit(0)
+
+    monkeypatch.setattr("app.cli.watch.time.sleep", nap)
+    ran = watch("--every", 7)
+    assert naps == [7, 7, 7]
+    assert "the state cannot be read" in ran.err
+    assert "cannot be read: " in ran.err
+    assert f"{LOG} has 3 entries" in ran.out
+
+
+def test_a_state_that_cannot_be_kept_is_said(
+    log: Published, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    log.show(3)
+    monkeypatch.setattr("app.cli.watch.replace_file", full)
+    ran = watch()
+    assert ran.code == 1
+    assert "the state cannot be kept" in ran.err
 
 
 def test_what_cannot_be_seen_is_no_alarm(log: Published, watch: Watch, state: Path) -> None:

@@ -79,26 +79,33 @@ def test_what_is_known_may_settle_what_is_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "more", "place"),
+    ("version", "more", "place", "whom"),
     [
-        (scoped(developer=["dev"]), {"developer": "other"}, "/applies_to/developer"),
-        (scoped({"fact": "revenue", "above": "5"}), {"revenue": 5}, "/applies_to/when"),
+        (
+            scoped(developer=["dev"]),
+            {"developer": "other"},
+            "/applies_to/developer",
+            "models of `other`",
+        ),
+        (scoped({"fact": "revenue", "above": "5"}), {"revenue": 5}, "/applies_to/when", "`m@1`"),
         (
             scoped(developer=["dev"], actions=["deploy", "train"]),
             {"action": "flight"},
             "/applies_to/actions",
+            "this action",
         ),
     ],
     ids=["developer", "when", "actions"],
 )
 def test_an_answer_says_why_the_policy_does_not_apply(
-    version: PolicyVersion, more: dict[str, Any], place: str
+    version: PolicyVersion, more: dict[str, Any], place: str, whom: str
 ) -> None:
     found, scope = asked(version, **more)
 
     assert scope is Truth.NO
     assert found.decision == "deny"
     assert [(r.code, r.pointer) for r in found.reasons] == [("policy.does_not_apply", place)]
+    assert found.reasons[0].message.endswith(f"does not speak of {whom}")
 
 
 def test_an_action_that_the_scope_leaves_open_is_denied_and_not_passed_over() -> None:

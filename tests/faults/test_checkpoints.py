@@ -5,8 +5,6 @@ import threading
 import time
 from itertools import pairwise
 
-import httpx
-
 from app.integrations.tiled_log import NoAnswer, TiledLog
 from app.operations.watch import Kept, watch
 from tests.faults.conftest import Figures
@@ -24,8 +22,7 @@ def test_a_killed_signer_never_contradicts_itself(service: Service, figures: Fig
     chance = random.Random(seed)
 
     def look() -> None:
-        with httpx.Client(timeout=5) as http:
-            log = TiledLog(http, f"http://127.0.0.1:{service.port}")
+        with TiledLog(f"http://127.0.0.1:{service.port}", within=5) as log:
             while not stop.wait(0.02):
                 try:
                     seen = watch(log, kept[-1] if kept else None)
@@ -64,8 +61,7 @@ def test_a_killed_signer_never_contradicts_itself(service: Service, figures: Fig
     assert all(old < new for old, new in pairwise(sizes))
     assert len({one.keys for one in kept}) == 1
     assert len(sizes) > KILLS
-    with httpx.Client(timeout=5) as http:
-        log = TiledLog(http, f"http://127.0.0.1:{service.port}")
+    with TiledLog(f"http://127.0.0.1:{service.port}", within=5) as log:
         begun = time.monotonic()
         while watch(log, kept[-1]).checkpoint.size <= acknowledged[0]:
             assert time.monotonic() < begun + 5, "what was acknowledged is under no checkpoint"

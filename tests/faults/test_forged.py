@@ -18,8 +18,10 @@ import orjson
 import pytest
 
 from app.canonical import canonical_json
+from app.determination.record import SEMANTICS
 from app.ledger.merkle import Frontier
 from app.ledger.verification import StoredEntry
+from app.operations import determine
 from app.operations.audit import Report, Sweep
 from app.storage.database import OWNER, SERVICE, Database, migrate, prepare_roles
 from app.storage.embedded import EmbeddedPostgres
@@ -119,6 +121,21 @@ async def test_a_forged_answer_does_not_follow_from_its_evidence(server: Embedde
         assert first is not None
         assert first.index == forged.index
         assert "/decision" in first.what
+
+
+async def test_an_older_engine_is_found_where_it_answers_after_a_newer_one(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer follows under the semantics that it names: nothing else would be seen of it."""
+    async with recorded(server) as (service, client):
+        newer = await decide(client, "m@1")
+        monkeypatch.setattr(determine, "SEMANTICS", SEMANTICS - 1)
+        monkeypatch.setattr(determine.decide_on, "__defaults__", (SEMANTICS - 1,))
+        older = await decide(client, "m@1")
+
+        (finding,) = (await audit(service)).findings
+        assert finding.index == older["ledger"]["index"]
+        assert f"entry {newer['ledger']['index']} before it under {SEMANTICS}" in finding.what
 
 
 async def test_forged_evidence_is_on_record_under_the_name_it_bears(

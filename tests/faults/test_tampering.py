@@ -566,6 +566,38 @@ def test_a_forged_checkpoint_is_none(ledger: Attacked) -> None:
     assert "the checkpoint of size 61 on record is none" in found.what
 
 
+def test_a_key_that_ended_signs_no_more(ledger: Attacked) -> None:
+    """Whoever finds a key that was retired can have nothing of what came later vouched for by it."""
+    retired, new = ledger.untouched.key, new_key()
+    sign(ledger, retired, 60, 99)
+    for number, statement, by in (
+        (1, KeyStatement(new.verifier, True, 100), [retired]),
+        (2, KeyStatement(retired.verifier, False, 100), [retired, new]),
+    ):
+        ledger.sql(
+            f"INSERT INTO ledger_key VALUES ({number}, '{statement.key}', {statement.signs}, "
+            f"{statement.size}, '{statement.signed(by)}')"
+        )
+    for report in (ledger.audit(), ledger.audit(key=True)):
+        assert (report.findings, report.agreed) == ((), 99)
+
+    rows = ledger.sql("SELECT leaf_hash FROM ledger_entry ORDER BY index LIMIT 200")
+    tree, _ = Frontier().extended(row["leaf_hash"] for row in rows)
+    later = Checkpoint(LOG, 200, tree.root)
+    ledger.sql(f"INSERT INTO ledger_checkpoint VALUES (200, '{later.signed([retired])}')")
+    for report in (ledger.audit(), ledger.audit(key=True)):
+        assert report.agreed == 99
+        (found,) = report.findings
+        assert "the checkpoint of size 200 on record is none" in found.what
+    # The one of size 300 that was kept elsewhere is by that key too.
+    kept = [one.what for one in ledger.audit(kept=True).findings]
+    assert any("was kept elsewhere says nothing" in one for one in kept)
+
+    ledger.sql(f"UPDATE ledger_checkpoint SET note = '{later.signed([new])}' WHERE size = 200")
+    report = ledger.audit()
+    assert (report.findings, report.agreed) == ((), 200)
+
+
 # --- At a prompt -------------------------------------------------------------------------------
 
 

@@ -28,12 +28,14 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
+from app.determination.record import SEMANTICS
 from app.http.determinations import DOCUMENT_TYPE
 from app.ledger.statement import AttestationKey
 from app.storage.embedded import EmbeddedPostgres
 from tests.http.conftest import BOOTSTRAP_KEY, Service, running
 from tests.http.published import Json, problem
 from tests.http.small import ACTION, decide, found, in_force, policy, post, register, soon
+from tests.http.test_replay import change
 
 PAGE = Path(__file__).parents[2] / "docs" / "attestations.md"
 MODEL = "lab/m@1"
@@ -278,6 +280,7 @@ class OnDisk:
             "verifier": "https://localhost/aslgate",
             "resource": resource,
             "level": "ASLGATE_ALLOW_DEPLOY",
+            "policy": "small",
             "age": "600",
         }
         return subprocess.run(
@@ -310,6 +313,7 @@ async def test_the_program_on_the_page_lets_an_allow_pass_and_nothing_else(
         "verifier": on_disk.verify(verifier="https://elsewhere"),
         "resource": on_disk.verify(resource="https://localhost/aslgate/v1/models/other@1"),
         "level": on_disk.verify(level="ASL_4"),
+        "policy": on_disk.verify(policy="smal"),
         "age": on_disk.verify(age="0"),
     }
 
@@ -319,6 +323,34 @@ async def test_the_program_on_the_page_lets_an_allow_pass_and_nothing_else(
         name: f"refused: {name}\n" for name in refused
     }
     assert (of_a_deny.returncode, of_a_deny.stderr) == (1, "refused: result, level\n")
+
+
+async def test_the_program_on_the_page_refuses_an_allow_under_another_policy(
+    signing: Service, client: httpx.AsyncClient, on_disk: OnDisk
+) -> None:
+    """Subject, verifier, resource and level are the same; whoever asks chooses the policy."""
+    await in_force(signing, client, policy("lax"))
+    await post(client, "assessments", found(MODEL, policy="lax"))
+    lax = await decide(client, MODEL, policy="lax")
+    assert lax["decision"] == "allow", lax["reasons"]
+    await on_disk.fetch(client, lax["id"])
+
+    ran = on_disk.verify()
+
+    assert (ran.returncode, ran.stderr) == (1, "refused: policy\n")
+    assert on_disk.verify(policy="lax").returncode == 0
+
+
+async def test_the_program_on_the_page_can_demand_one_policy_document(
+    client: httpx.AsyncClient, on_disk: OnDisk
+) -> None:
+    await on_disk.fetch(client, (await allowed(client))["id"])
+    digest = (await client.get("/v1/policies/small/versions/1")).json()["digest"]
+
+    ran = on_disk.verify(policy=f"small@sha256:{'0' * 64}")
+
+    assert on_disk.verify(policy=f"small@{digest}").returncode == 0
+    assert (ran.returncode, ran.stderr) == (1, "refused: policy\n")
 
 
 async def test_the_program_on_the_page_refuses_another_key(
@@ -427,6 +459,37 @@ async def test_none_once_something_has_begun_that_changes_the_answer(
 
     assert before.status_code == 200
     assert problem(await ask(client, answer["id"])) == (409, "determination-superseded")
+
+
+async def test_none_of_an_answer_that_an_older_engine_gave(
+    signing: Service, client: httpx.AsyncClient
+) -> None:
+    """Even where this one would say the same: it may hold longer than this one lets it."""
+    answer = await allowed(client)
+    now, before = (f'"semantics":{one}'.encode() for one in (SEMANTICS, SEMANTICS - 1))
+    await change(signing, answer["id"], now, before)
+
+    assert problem(await ask(client, answer["id"])) == (409, "determination-superseded")
+
+
+@pytest.mark.parametrize("later", ['"2999-01-01T00:00:00Z"', "null"])
+async def test_none_that_would_hold_longer_than_the_answer_of_today(
+    signing: Service, client: httpx.AsyncClient, later: str
+) -> None:
+    """A verifier goes by the `valid_until` in it, and asks nobody else."""
+    on = {"model": MODEL, "policy": "small", "standard": "s", "met": True, "stated_by": "x"}
+    times = {"valid_from": soon(days=-1), "valid_until": soon(days=1)}
+    await post(client, "safeguards", on | times)
+    answer = await decide(client, MODEL)
+    before = await attested(client, answer["id"])
+    assert before["predicate"][OURS]["valid_until"] == times["valid_until"]
+
+    was = f'"valid_until":"{answer["valid_until"]}"}}'.encode()
+    await change(signing, answer["id"], was, f'"valid_until":{later}}}'.encode())
+    refused = await ask(client, answer["id"])
+
+    assert problem(refused) == (409, "determination-superseded")
+    assert answer["valid_until"] in refused.json()["detail"]
 
 
 async def test_none_for_an_answer_about_the_past(client: httpx.AsyncClient) -> None:

@@ -10,8 +10,8 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,20 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from app.canonical import canonical_json, sha256_hex
+from app.cli.offline import NOT_RECOMPUTED, check_file
 from app.ledger.bundle import InvalidBundle, read_bundle
+from app.ledger.bundle import bundle_of as bundle_written
+from app.ledger.checkpoint import Checkpoint
+from app.ledger.entry import Entry, Kind, read_entry
+from app.ledger.merkle import Frontier, inclusion_ranges, leaf_hash, range_hash
 from app.ledger.note import SignatureType, SigningKey, VerifierKey, read_note, read_verifier_key
 from app.operations.bundle import Checked, check_bundle
 from app.storage.embedded import EmbeddedPostgres
 from app.storage.signer_files import new_ledger_key
 from tests.http.conftest import BOOTSTRAP_KEY, Service, running
 from tests.http.published import RELEASE, SONNET, Json, asked, problem
-from tests.http.small import ACTION, decide, found, in_force, policy, post, register
+from tests.http.small import ACTION, decide, found, in_force, policy, post, register, soon
 from tests.http.test_as_of import History, again
 from tests.http.test_exceptions import approve, requested
 from tests.http.test_orders import STOP
@@ -48,12 +54,15 @@ _spec.loader.exec_module(verify)
 @dataclass(frozen=True)
 class Made:
     """A bundle of a determination that rests on something of every kind, the same without evidence,
-    that of the determination before it, its receipt, and the log's key.
+    that of the determination before it, that of the same question asked again as of then, that of one
+    about an instant before anything was known, its receipt, and the log's key.
     """
 
     whole: Json
     without: Json
     earlier: Json
+    again: Json
+    of_before: Json
     receipt: str
     said: Json
     key: VerifierKey
@@ -115,8 +124,13 @@ def made(
             whole = await bundle_of(client, said["id"])
             without = await bundle_of(client, said["id"], evidence="false")
             earlier = await bundle_of(client, said["changed"]["since"])
+            as_of_then = await bundle_of(client, (await again(client, said))["id"])
+            before = await decide(client, MODEL, at=soon(seconds=-90))
+            of_before = await bundle_of(client, before["id"])
             receipt = (await client.get(f"/v1/determinations/{said['id']}/proof")).text
-            return Made(whole, without, earlier, receipt, said, await key_of(client))
+            return Made(
+                whole, without, earlier, as_of_then, of_before, receipt, said, await key_of(client)
+            )
 
     return asyncio.run(make())
 
@@ -142,10 +156,9 @@ def refused_by_ours(bundle: Json, key: VerifierKey, *witnesses: VerifierKey) -> 
 def refused_by_the_other(bundle: Json, key: VerifierKey, *witnesses: VerifierKey) -> bool:
     """As its `main` does it."""
     try:
-        read = verify.read(json.dumps(bundle))
-        _, records = verify.check(read, str(key), [*map(str, witnesses)])
-        verify.rests_on(records, read["determination"])
-    except (InvalidSignature, ValueError, LookupError, TypeError, AttributeError):
+        _, id, found = verify.check(json.dumps(bundle), str(key), [*map(str, witnesses)])
+        verify.rests_on(found, id)
+    except (InvalidSignature, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return True
     return False
 
@@ -403,8 +416,10 @@ def test_what_it_does_not_rest_on_is_refused_though_it_was_recorded(made: Made) 
     more = [one for one in made.earlier["records"] if one["index"] not in known]
     assert len(more) == 1
     records = sorted([*made.whole["records"], *more], key=lambda one: one["index"])
+    more_than_it_rests_on = made.whole | {"records": records}
     with pytest.raises(InvalidBundle, match="it does not rest on `asm_"):
-        checked(made.whole | {"records": records}, made.key)
+        checked(more_than_it_rests_on, made.key)
+    assert refused_by_the_other(more_than_it_rests_on, made.key)
 
 
 def test_evidence_alone_may_be_left_out(made: Made) -> None:
@@ -414,5 +429,221 @@ def test_evidence_alone_may_be_left_out(made: Made) -> None:
         bundle = made.whole | {"records": records}
         if kind.startswith("policy") or kind in ("model", "determination"):
             assert refused_by_ours(bundle, made.key), kind
+            assert refused_by_the_other(bundle, made.key), kind
         else:
             assert not checked(bundle, made.key).is_recomputed
+            assert not refused_by_the_other(bundle, made.key), kind
+
+
+# --- Of when, and by which policy ------------------------------------------------------------------
+
+
+def test_an_answer_about_the_past_is_not_shown_as_one_of_today(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Asked with what was known at an earlier ledger size, or about an earlier instant alone."""
+    file = tmp_path / "bundle.json"
+    for bundle, is_past in ((made.whole, False), (made.again, True), (made.of_before, True)):
+        file.write_text(json.dumps(bundle))
+        document = checked(bundle, made.key).document
+        provenance = document["provenance"]
+        assert checked(bundle, made.key).is_of_the_past == is_past
+
+        assert check_file(file, [made.key], [], as_json=True) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert shown["of_the_past"] == is_past
+        assert (shown["as_of"], shown["known_at"]) == (provenance["at"], provenance["known_at"])
+        assert shown["policy"] == provenance["policy"]
+        assert shown["semantics"] == provenance["engine"]["semantics"]
+        assert shown["valid_until"] == document["valid_until"]
+
+        assert check_file(file, [made.key], [], as_json=False) == 0
+        for said in (capsys.readouterr().out, run_verify(file, "--key", made.key).stdout):
+            assert ("ASKED ABOUT THE PAST" in said) == is_past
+            assert (
+                f"as of {provenance['at']}, known at ledger size {provenance['known_at']}" in said
+            )
+            assert provenance["policy"]["digest"] in said
+            assert f"semantics {provenance['engine']['semantics']}" in said
+            assert f"held until {document['valid_until'] or 'what it rests on moves'}" in said
+
+
+def test_without_evidence_it_is_said_and_has_an_exit_code_of_its_own(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bundle.json"
+    file.write_text(json.dumps(made.without))
+    assert check_file(file, [made.key], [], as_json=False) == NOT_RECOMPUTED == 4
+    assert "NOT RECOMPUTED" in capsys.readouterr().out
+    assert check_file(file, [made.key], [], as_json=True) == NOT_RECOMPUTED
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["holds"], shown["recomputed"]) == (True, False)
+    assert "NOT RECOMPUTED" in run_verify(file, "--key", made.key).stdout
+
+
+# --- What was signed, and does not follow ----------------------------------------------------------
+
+Written = list[tuple[Entry, Any]]
+FORGER = SigningKey(LOG, SignatureType.LOG, Ed25519PrivateKey.from_private_bytes(b"f" * 32))
+
+
+def forged(bundle: Json, change: Callable[[Written], None], *, without: bool = False) -> Json:
+    """The bundle that a log gives out which signs whatever it is given: entries and documents as
+    *change* leaves them. A document may be bytes, which stand as they are.
+    """
+    read: Written = [
+        (
+            read_entry(base64.b64decode(one["entry"])),
+            json.loads(base64.b64decode(one["document"])),
+        )
+        for one in bundle["records"]
+    ]
+    change(read)
+    written = {}
+    for entry, said in sorted(read, key=lambda one: one[0].index):
+        data = said if isinstance(said, bytes) else canonical_json(said)
+        signed = replace(entry, sha256=sha256_hex(data), size=len(data))
+        hidden = without and entry.kind not in (*POLICY, Kind.MODEL, Kind.DETERMINATION, Kind.GATE)
+        written[entry.index] = bytes(signed), None if hidden else data
+    leaves = [leaf_hash(written.get(i, (b"", b""))[0]) for i in range(max(written) + 1)]
+    tree, done = Frontier().extended(leaves)
+    rows = [
+        (i, *both, [range_hash(one, done) for one in inclusion_ranges(i, tree.size)])
+        for i, both in written.items()
+    ]
+    note = Checkpoint(LOG, tree.size, tree.root).signed([FORGER])
+    said = json.loads(bytes(bundle_written(bundle["determination"], note, rows)))
+    return dict(said)
+
+
+POLICY = (Kind.POLICY_VERSION, Kind.POLICY_APPROVAL, Kind.POLICY_ACTIVATION)
+
+
+def place(written: Written, kind: Kind) -> int:
+    return [entry.kind for entry, _ in written].index(kind)
+
+
+def from_2099(written: Written) -> None:
+    written[place(written, Kind.POLICY_ACTIVATION)][1]["in_force_from"] = "2099-01-01T00:00:00Z"
+
+
+def approved_by_its_author(written: Written) -> None:
+    author = written[place(written, Kind.POLICY_VERSION)][0].actor
+    here = place(written, Kind.POLICY_APPROVAL)
+    written[here] = (replace(written[here][0], actor=author), written[here][1])
+
+
+def activated_afterwards(written: Written) -> None:
+    here = place(written, Kind.POLICY_ACTIVATION)
+    entry, said = written.pop(here)
+    written.append((replace(entry, index=written[-1][0].index + 1), said))
+
+
+def of_another_policy(written: Written) -> None:
+    written[place(written, Kind.POLICY_APPROVAL)][1]["policy"] = "other"
+
+
+def by_another_actor(written: Written) -> None:
+    written[-1][1]["provenance"]["actor"] = "somebody"
+
+
+def of_the_future(written: Written) -> None:
+    written[-1][1]["provenance"]["at"] = "2098-01-01T00:00:00Z"
+
+
+def under_another_version(written: Written) -> None:
+    written[-1][1]["provenance"]["policy"]["version"] = "2"
+
+
+def under_none(written: Written) -> None:
+    written[-1][1]["provenance"]["policy"] |= {"version": None, "digest": None}
+
+
+def recorded_twice(written: Written) -> None:
+    entry, said = written[-1]
+    written.append((replace(entry, index=entry.index + 1), said))
+
+
+def of_another_kind(written: Written) -> None:
+    written[-1] = (replace(written[-1][0], kind=Kind.GATE), written[-1][1])
+
+
+def with_a_key_twice(written: Written) -> None:
+    entry, said = written[-1]
+    twice = b'{"decision":"deny",' + canonical_json(said)[1:]
+    written[-1] = (entry, twice)
+
+
+def test_what_a_log_signs_and_follows_holds(made: Made) -> None:
+    """So that what is refused below is refused for its change, and for nothing else."""
+    for without in (False, True):
+        honest = forged(made.whole, lambda _: None, without=without)
+        assert checked(honest, FORGER.verifier).is_recomputed == (not without)
+        assert not refused_by_the_other(honest, FORGER.verifier)
+
+
+@pytest.mark.parametrize("without", [False, True], ids=["whole", "without"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        from_2099,
+        approved_by_its_author,
+        activated_afterwards,
+        of_another_policy,
+        by_another_actor,
+        of_the_future,
+        under_another_version,
+        under_none,
+        recorded_twice,
+        of_another_kind,
+        with_a_key_twice,
+    ],
+    ids=lambda change: change.__name__,
+)
+def test_what_does_not_follow_is_refused_though_it_was_signed(
+    made: Made, change: Callable[[Written], None], without: bool
+) -> None:
+    """By both, and with the evidence left out too: none of this needs it."""
+    bundle = forged(made.whole, change, without=without)
+    assert refused_by_ours(bundle, FORGER.verifier)
+    assert refused_by_the_other(bundle, FORGER.verifier)
+
+
+def test_that_it_has_lapsed_is_said(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lapsed(written: Written) -> None:
+        written[-1][1]["valid_until"] = "2020-01-01T00:00:00Z"
+
+    file = tmp_path / "bundle.json"
+    file.write_text(json.dumps(forged(made.whole, lapsed, without=True)))
+    check_file(file, [FORGER.verifier], [], as_json=False)
+    assert "LAPSED: it held until 2020-01-01T00:00:00Z" in capsys.readouterr().out
+    check_file(file, [FORGER.verifier], [], as_json=True)
+    assert json.loads(capsys.readouterr().out)["lapsed"]
+
+
+def test_what_two_readers_read_differently_is_refused_in_one_line(
+    made: Made, tmp_path: Path
+) -> None:
+    """A key twice, what is no number, an endless depth, no file; and a false line of the log's key."""
+    written = json.dumps(made.whole)
+    note = read_note(made.whole["checkpoint"].encode())
+    false = replace(note.signatures[0], signature=bytes(64))
+    lying = str(replace(note, signatures=(*note.signatures, false)))
+    file = tmp_path / "bundle.json"
+    for text in (
+        written[:-1] + ',"determination":"' + made.whole["determination"] + '"}',
+        written[:-1] + ',"more":NaN}',
+        "[" * 200_000,
+        json.dumps(made.whole | {"checkpoint": lying}),
+    ):
+        file.write_text(text)
+        ran = run_verify(file, "--key", made.key)
+        assert (ran.returncode, ran.stdout) == (1, "")
+        assert ran.stderr.startswith("REFUSED: ")
+        assert len(ran.stderr.splitlines()) == 1
+    ran = run_verify(tmp_path / "nowhere", "--key", made.key)
+    assert (ran.returncode, ran.stderr.splitlines()[0][:9]) == (1, "REFUSED: ")
+    file.write_text(written)
+    assert run_verify(file, "--key", made.key, "--witness", made.key).returncode == 1

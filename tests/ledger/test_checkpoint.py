@@ -14,6 +14,7 @@ from app.ledger.checkpoint import (
     Checkpoint,
     KeyStatement,
     Receipt,
+    follow,
     read_checkpoint,
     read_key_statement,
     read_receipt,
@@ -147,6 +148,17 @@ def test_nobody_but_the_log_vouches_for_a_key() -> None:
     assert vouched_for(keys(1), [begins(2, 1), ends(1, 2), begins(4, 1)]) == keys(2)
     assert vouched_for(keys(1), [ends(1, 4)]) == keys(1)
     assert vouched_for(keys(1), [begins(4, 1, name="log.test/b")]) == keys(1)
+
+
+def test_a_key_that_ended_signs_no_more_whatever_is_left_out() -> None:
+    """Nor where one who signs still vouched for it once."""
+    history = [begins(1, 1), begins(2, 1), begins(3, 2), ends(3, 2)]
+    found = follow(keys(1), history)
+    assert found.signing == keys(1, 2)
+    assert found.ended == keys(3)
+    assert follow(keys(2), history[:3], ended=keys(3)).signing == keys(2)
+    assert follow(keys(1, 3), [], ended=keys(3)).signing == keys(1)
+    assert follow(keys(1), [*history, begins(3, 2)]).signing == keys(1, 2)
 
 
 def test_a_changed_statement_counts_nothing() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -233,6 +234,32 @@ def test_the_walk_goes_on_where_the_ledger_has_grown() -> None:
 
     assert walk.findings == []
     assert walk.index == 700
+
+
+def decided(index: int, semantics: int) -> StoredEntry:
+    provenance = {"engine": {"semantics": semantics, "version": "0.1.0"}, "known_at": index}
+    words = {"id": f"det_{index}", "provenance": provenance}
+    kind, document = Kind.DETERMINATION.value, canonical_json(words)
+    return sealed(replace(stored(index), kind=kind, subject=f"det_{index}", document=document))
+
+
+@pytest.mark.parametrize("page", [1, 2, 100])
+def test_nobody_decides_under_older_semantics_than_the_one_before(page: int) -> None:
+    """Else who records could choose, among the engines that there were, the one that says allow."""
+    entries = [stored(0), *(decided(i, n) for i, n in enumerate((1, 2, 2, 3, 2, 3, 1), 1))]
+    walk = walked(entries, tree_of(entries), page=page)
+
+    assert [one.index for one in walk.findings] == [5, 7]
+    assert "under semantics 2, and entry 4 before it under 3" in walk.findings[0].what
+
+
+def test_a_word_of_somebody_is_not_taken_for_the_engine() -> None:
+    said = '"engine":{"semantics":1,"version":'
+    last = decided(1, 2)
+    words = {"a": said, **orjson.loads(last.document)}
+    entries = [decided(0, 2), sealed(replace(last, document=canonical_json(words)))]
+
+    assert walked(entries, tree_of(entries)).findings == []
 
 
 def test_a_head_with_another_root_than_its_frontier_is_found() -> None:

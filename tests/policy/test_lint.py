@@ -211,6 +211,10 @@ FAULTS = [
     Edit("a version that supersedes itself", 'supersedes: "1"', 'supersedes: "2"', "/supersedes", "circle"),
     # --- said twice ---
     Edit("a level", "[L1, L2, L3]", "[L1, L2, L3, L1]", "/levels", "repeated"),
+    Edit("a level that an attestation calls like another", "[L1, L2, L3]", "[L1, L2, L3, l2]", "/levels", "ambiguous"),
+    Edit("an action that an attestation calls like another", TRAINING,
+         "\n  ".join((TRAINING, *(TRAINING.replace("training", name) for name in ("pre-train", "pre.train")))),
+         "/actions/pre.train", "ambiguous", beside=2),
     Edit("a role that finds", "by: [ceo, rso]", "by: [ceo, rso, ceo]", f"{T1}/ruled_out/all/0/by", "repeated"),
     Edit("a judge", "attested_by: [ceo]", "attested_by: [ceo, ceo]", "/standards/unwritten/attested_by", "repeated"),
     Edit("a subsumed standard", "subsumes: [weak]", "subsumes: [weak, weak]", "/standards/strong/subsumes", "repeated"),
