@@ -30,6 +30,7 @@ from app.ledger.note import (
 from app.ledger.verification import Finding
 from app.operations.audit import REPLAY_SECONDS, Report, Sweep, Trusted
 from app.operations.replay import Replay, replay_all, replay_one, said_otherwise
+from app.operations.watch import read_kept
 from app.storage.database import Database, current_revision, expected_revision
 
 commands = typer.Typer(no_args_is_help=True, help="Verify the ledger.")
@@ -59,7 +60,7 @@ def trusted_of(
     notes: list[Note] = []
     for path in kept or []:
         try:
-            notes.append(read_note(path.read_bytes()))
+            notes.append(_kept_note(path.read_bytes()))
         except InvalidNote as fault:
             fail(f"{path}: {fault}", USAGE)
     read: list[VerifierKey] = []
@@ -69,6 +70,14 @@ def trusted_of(
         except InvalidNote as fault:
             fail(f"{option}: {fault}", USAGE)
     return Trusted(tuple(read), tuple(notes))
+
+
+def _kept_note(data: bytes) -> Note:
+    """The checkpoint in a file of its own, or in what a watcher keeps. Raises `InvalidNote`."""
+    try:
+        return read_kept(data).note
+    except InvalidNote:
+        return read_note(data)
 
 
 @contextlib.contextmanager

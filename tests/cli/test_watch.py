@@ -17,6 +17,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from app.cli.ledger import trusted_of
 from app.integrations.tiled_log import NoAnswer, TiledLog
 from app.ledger.checkpoint import Checkpoint, KeyStatement, read_checkpoint
 from app.ledger.merkle import HASH_BYTES, Frontier, leaf_hash
@@ -117,6 +118,18 @@ def test_a_log_that_grows_is_followed(log: Published, watch: Watch, state: Path)
         assert kept.checkpoint.size == size
         assert kept.keys == {key().verifier}
     assert "which extend the 257 that there were" in said
+
+
+def test_what_a_watcher_keeps_is_a_kept_checkpoint_for_verify(
+    log: Published, watch: Watch, state: Path, tmp_path: Path
+) -> None:
+    log.show(7)
+    watch()
+    kept = read_kept(state.read_bytes())
+    alone = tmp_path / "note"
+    alone.write_bytes(str(kept.note).encode())
+
+    assert trusted_of([state, alone], None).checkpoints == (kept.note, kept.note)
 
 
 def test_the_first_answer_is_believed_and_that_is_said(log: Published, watch: Watch) -> None:
