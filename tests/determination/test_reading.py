@@ -758,3 +758,26 @@ def test_an_approval_may_be_a_part_of_what_rules_out() -> None:
     assert status(found, signed(11), version=version) == "not_ruled_out"
     assert status(found, signed(5), version=version) == "ruled_out"
     assert status(found, signed(5), signed(6, verb="reversed"), version=version) == "not_ruled_out"
+
+
+# --- where a reason stands -----------------------------------------------------------------------
+
+
+def test_a_prohibition_and_a_reversal_name_their_place_and_clause() -> None:
+    """Whoever is denied can look the words up."""
+    forbids = [{"actions": ["deploy"], "statement": "s", "clause": "§7"}]
+    deploy = {
+        "statement": "s",
+        "clause": "c",
+        "needs": ["required-standards"],
+        "may_reverse": [{"role": "rso", "clause": "§8"}, {"role": "ceo", "clause": "§9"}],
+    }
+    version = policy(
+        thresholds={"T": threshold(prohibits=forbids)},
+        actions={"deploy": deploy, "train": PART | {"needs": ["required-standards"]}},
+    )
+    found = answer(version, assessed(1, {"T": "reached"}), signed(2, verb="reversed"))
+    told = {reason.code: (reason.pointer, reason.clause) for reason in found.reasons}
+
+    assert told["threshold.prohibits"] == ("/thresholds/T/prohibits/0", "§7")
+    assert told["sign_off.reversed"] == ("/actions/deploy/may_reverse/1", "§9")
