@@ -91,7 +91,7 @@ async def _record(server: EmbeddedPostgres) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def untouched(postgres: EmbeddedPostgres) -> Untouched:
+def untouched(postgres: EmbeddedPostgres) -> Iterator[Untouched]:
     prepare_roles(postgres.dsn())
     run(postgres, "postgres", f"CREATE DATABASE {TEMPLATE}_empty OWNER {OWNER}")
     migrate(postgres.dsn(f"{TEMPLATE}_empty", OWNER), service_role=SERVICE)
@@ -100,7 +100,10 @@ def untouched(postgres: EmbeddedPostgres) -> Untouched:
     leaves = run(postgres, TEMPLATE, "SELECT leaf_hash FROM ledger_entry ORDER BY index LIMIT 300")
     tree, _ = Frontier().extended(row["leaf_hash"] for row in leaves)
     kept = Checkpoint(LOG, 300, tree.root).signed([key])
-    return Untouched(postgres, **places, kept=kept, key=key)
+    yield Untouched(postgres, **places, kept=kept, key=key)
+    # Another module has a ledger of these names, too.
+    for name in (TEMPLATE, f"{TEMPLATE}_empty"):
+        run(postgres, "postgres", f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def run(server: EmbeddedPostgres, database: str, *statements: str) -> Any:
