@@ -7,6 +7,8 @@
 #   make proofs       prove every shipped policy version anew, and keep that (20 minutes of a core)
 #   make coverage     see that the tests of policy, assessment and determination reach every branch
 #   make mutants      see which small changes to those three no test notices (SHARE=0.1 of them)
+#   make laws         try the laws on EXAMPLES=3000 examples each, made up anew (10 minutes)
+#   make torture      run the tests of faults at length: TIMES=10 as many rounds, every call and byte
 #
 # PYTHON=python3.13 picks another Python, VENV=folder another folder for it,
 # ARGS="-k name" goes to pytest. Plain make of 2006 (3.81, as on macOS) is enough.
@@ -16,12 +18,14 @@ VENV   ?= .venv
 ARGS   ?=
 SHARE  ?= 0.1
 SEED   ?= 1
+TIMES  ?= 10
+EXAMPLES ?= 3000
 ROOMS  := policy assessment determination
 BIN    := $(VENV)/bin
 # pip takes whatever index the machine is set up with, and only what the hashes name.
 PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 
-.PHONY: help install quickstart test check lint format lock openapi proofs coverage mutants image clean
+.PHONY: help install quickstart test check lint format lock openapi proofs coverage mutants laws torture image clean
 .NOTPARALLEL:
 
 help:
@@ -67,6 +71,14 @@ coverage: $(VENV)/.installed-dev
 # One process. A tenth of them takes the better part of an hour; SEED=2 is another tenth.
 mutants: $(VENV)/.installed-dev
 	@nice -n 19 $(BIN)/python -m tests.mutants --share $(SHARE) --seed $(SEED)
+
+laws: $(VENV)/.installed-dev
+	@ASLGATE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --dist load -o timeout=3600 $(ARGS) tests/laws
+
+# Everything that is killed, cut, filled up or frozen, one after another, and what became of it. As root
+# and with strace nothing is skipped.
+torture: $(VENV)/.installed-dev
+	@ASLGATE_TORTURE=$(TIMES) $(BIN)/python -m pytest -n 0 $(ARGS) tests/faults tests/storage/test_cuts.py
 
 image:
 	docker build --tag aslgate .

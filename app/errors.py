@@ -276,6 +276,19 @@ class DeterminationLapsed(Refusal):
 
 
 @dataclass(eq=False)
+class NotRecomputable(Refusal):
+    """What is recorded of a determination is none of what this program records, or by an engine that
+    it does not know: nothing that rests on it is given out.
+    """
+
+    determination: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"`{self.determination}` cannot be recomputed: {self.why}"
+
+
+@dataclass(eq=False)
 class NotAboutNow(Refusal):
     """An answer about the past is not attested: a verifier would take it for one about now."""
 
@@ -309,7 +322,7 @@ class Unavailable(Refusal):
     """We cannot decide or record now. Nothing is acknowledged; ask again.
 
     `reason` is a stable word: `queue-full`, `database`, `outcome-unknown`, `contention`, `stopping`,
-    `ledger`, `busy`, `checkpoint-pending`.
+    `ledger`, `replica`, `busy`, `checkpoint-pending`.
     `outcome-unknown` means that the record may or may not be there: repeat it with the same
     Idempotency-Key to learn which.
     """

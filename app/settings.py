@@ -20,6 +20,8 @@ class Settings(BaseSettings):
     service_role: str = Field(default="aslgate_service", min_length=1)
     """With `database_url`: the role that the service connects as. `migrate` makes it where there is
     none, and grants it what the service needs; it must not be the one that owns the tables."""
+    require_replica: bool = False
+    """Whether nothing is recorded unless every commit waits for a standby."""
     bootstrap_key: SecretStr | None = None
     """Becomes the first admin key at the first start; ignored once any key exists."""
     log_name: str = "localhost/aslgate"

@@ -11,7 +11,7 @@ import typer
 from app.cli.ledger import audited, opened, progress_bar
 from app.cli.serve import DatabaseUrl, DataDir, settings_of
 from app.cli.service import USAGE, Json, fail, print_line
-from app.errors import NotFound
+from app.errors import NotFound, NotRecomputable
 from app.http.checkpoints import ledger_keys
 from app.ledger.bundle import Bundle
 from app.ledger.checkpoint import Checkpoint, read_checkpoint
@@ -53,6 +53,8 @@ def bundle(
             made = bytes(asyncio.run(run(database)))
         except NotFound as missing:
             fail(str(missing), USAGE)
+        except NotRecomputable as refusal:
+            fail(str(refusal))
     if output is None:
         sys.stdout.write(made.decode() + "\n")
     else:

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +34,7 @@ from app.operations.audit import REPLAY_SECONDS, Report, Sweep, Trusted
 from app.operations.replay import Replay, replay_all, replay_one, said_otherwise
 from app.operations.watch import read_kept
 from app.storage.database import Database, current_revision, expected_revision
+from app.vocabulary import Decision
 
 commands = typer.Typer(no_args_is_help=True, help="Verify the ledger.")
 
@@ -125,6 +128,21 @@ def verify(
         list[str] | None,
         typer.Option(help="With FILE: the key of a witness that must have cosigned it."),
     ] = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="With FILE: exit with 3 unless it allows, and still does.")
+    ] = False,
+    accept_conditions: Annotated[
+        bool,
+        typer.Option("--accept-conditions", help="With --now: let allow_with_conditions pass too."),
+    ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How many processes read a large ledger at once, each with a connection of its own; "
+            "as many as there are cores where it is not said.",
+        ),
+    ] = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -138,6 +156,9 @@ def verify(
     Exit code 0 where it is, 1 with findings, the first by index first; 4 for a bundle that holds,
     and could not be recomputed, because evidence was left out: whether its decision follows from
     what was known is not seen then. `holds` in --json is true for both, and `recomputed` says which.
+
+    With --now, for pipelines, 0 means also that the bundle's determination allows the action and has
+    not lapsed by this machine's clock, and 3 that it holds and does not.
     """
     trusted = trusted_of(kept, ledger_key)
     if file is not None:
@@ -146,12 +167,30 @@ def verify(
         witnesses = trusted_of(None, witness, option="--witness").keys
         if any(one.type is not SignatureType.COSIGNATURE for one in witnesses):
             fail("--witness: this is a log's key, and a witness is somebody else", USAGE)
-        raise typer.Exit(check_file(file, trusted.keys, witnesses, as_json))
-    if witness:
-        fail("--witness is for FILE", USAGE)
+        if accept_conditions and not now:
+            fail("--accept-conditions is for --now", USAGE)
+        passing = {Decision.ALLOW, *([Decision.ALLOW_WITH_CONDITIONS] if accept_conditions else ())}
+        code = check_file(
+            file,
+            trusted.keys,
+            witnesses,
+            as_json=as_json,
+            now=datetime.now(UTC),
+            passing=frozenset(passing) if now else None,
+        )
+        raise typer.Exit(code)
+    for option, given in (
+        ("--witness", witness),
+        ("--now", now),
+        ("--accept-conditions", accept_conditions),
+    ):
+        if given:
+            fail(f"{option} is for FILE", USAGE)
 
     with audited(database_url, data_dir) as database:
-        report, seconds = asyncio.run(swept(database, Sweep(database, trusted=trusted)))
+        cores = processes or os.cpu_count() or 1
+        sweep = Sweep(database, processes=cores, trusted=trusted)
+        report, seconds = asyncio.run(swept(database, sweep))
     if as_json:
         print_line(json.dumps(report_fields(report) | {"seconds": round(seconds, 3)}))
     else:

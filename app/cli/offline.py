@@ -1,30 +1,41 @@
 """What `aslgate ledger verify FILE` does: believe the log's key, and nobody and nothing else."""
 
 import json
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from app.cli.service import ALLOWED, FAILED, USAGE, fail, print_line
+from app.cli.service import ALLOWED, DENIED, FAILED, USAGE, fail, print_line
 from app.ledger.bundle import InvalidBundle, read_bundle
 from app.ledger.checkpoint import Checkpoint, read_receipt
 from app.ledger.entry import Entry, InvalidEntry, read_entry
 from app.ledger.merkle import InvalidProof
 from app.ledger.note import InvalidNote, UnverifiedNote, VerifierKey, verified, write_base64
 from app.operations.bundle import Checked, check_bundle
-from app.vocabulary import read_instant
+from app.vocabulary import Decision, read_instant, write_instant
 
 NOT_RECOMPUTED: Final = 4
 """Exit code: all that is in the bundle holds, and what its decision rests on was left out of it."""
 _RECEIPT = b"c2sp.org/tlog-proof@"
+_SKEW: Final = timedelta(minutes=1)
+"""How far this machine's clock may be behind that of the database which recorded it."""
 
 
 def check_file(
-    file: Path, keys: Sequence[VerifierKey], witnesses: Sequence[VerifierKey], as_json: bool
+    file: Path,
+    keys: Sequence[VerifierKey],
+    witnesses: Sequence[VerifierKey],
+    *,
+    as_json: bool,
+    now: datetime,
+    passing: frozenset[Decision] | None = None,
 ) -> int:
     """Check the bundle or receipt in *file*, and say what it shows. The exit code: 0 where it holds,
     `FAILED`, `NOT_RECOMPUTED`.
+
+    `passing`: with which decisions it may go ahead *now*; where the file shows none of these, or one
+    that no longer holds, `DENIED`. `None`: it is not asked whether it may.
     """
     names = {key.name for key in keys}
     if len(names) != 1:
@@ -36,15 +47,39 @@ def check_file(
             shown = _fields(entry, checkpoint)
         else:
             checked = check_bundle(read_bundle(data), keys, witnesses, origin=origin)
-            shown = _fields(checked.entry, checked.checkpoint) | _bundle_fields(checked)
+            shown = _fields(checked.entry, checked.checkpoint) | _bundle_fields(checked, now)
     except (InvalidBundle, InvalidEntry, InvalidNote, InvalidProof, UnverifiedNote) as fault:
         print_line(json.dumps({"holds": False, "why": str(fault)}) if as_json else f"{fault}")
         return FAILED
+    against = () if passing is None else tuple(_against(shown, passing, now))
     if as_json:
-        print_line(json.dumps({"holds": True, "why": None} | shown))
+        asked = {} if passing is None else {"allows_now": not against, "against": against}
+        print_line(json.dumps({"holds": True, "why": None} | shown | asked))
     else:
         _say(shown)
+        for one in against:
+            print_line(f"NOT ALLOWED NOW: {one}")
+    if against:
+        return DENIED
     return ALLOWED if shown.get("recomputed", True) else NOT_RECOMPUTED
+
+
+def _against(shown: dict[str, Any], passing: frozenset[Decision], now: datetime) -> Iterator[str]:
+    """Why what was shown, which holds, does not let the action go ahead now."""
+    if "decision" not in shown:
+        yield "a receipt does not say what was decided: give the bundle"
+        return
+    if Decision(shown["decision"]) not in passing:
+        yield f"the decision is `{shown['decision']}`"
+    if shown["lapsed"]:
+        yield f"it held until {shown['valid_until']}, and it is {write_instant(now)}"
+    if shown["of_the_past"]:
+        yield "it was asked about the past, and says nothing of now"
+    if read_instant(shown["at"]) > now + _SKEW:
+        yield (
+            f"it was recorded at {shown['at']}, and by this machine's clock it is only "
+            f"{write_instant(now)}: whether it has lapsed cannot be told"
+        )
 
 
 def _check_receipt(
@@ -75,17 +110,17 @@ def _fields(entry: Entry, checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _bundle_fields(checked: Checked) -> dict[str, Any]:
+def _bundle_fields(checked: Checked, now: datetime) -> dict[str, Any]:
     said, provenance = checked.document, checked.document["provenance"]
-    until = said["valid_until"]
+    until = checked.valid_until
     return {
         **{name: said[name] for name in ("model", "action", "decision", "valid_until")},
-        "lapsed": until is not None and read_instant(until) <= datetime.now(UTC),
+        "lapsed": until is not None and until <= now,
         "policy": provenance["policy"],
         "as_of": provenance["at"],
         "known_at": provenance["known_at"],
         "of_the_past": checked.is_of_the_past,
-        "semantics": provenance["engine"]["semantics"],
+        "semantics": checked.engine.semantics,
         "records": checked.records,
         "recomputed": checked.is_recomputed,
     }

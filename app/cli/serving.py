@@ -128,7 +128,7 @@ def _revived_when_killed(postgres: EmbeddedPostgres) -> Iterator[None]:
 def open_store(settings: Settings, addresses: Addresses) -> Store:
     """The store over the service's own role."""
     return Store(
-        Database(addresses.service),
+        Database(addresses.service, require_replica=settings.require_replica),
         log=settings.log_name,
         deadline_seconds=settings.deadline_seconds,
         bootstrap_key=(

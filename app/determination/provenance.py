@@ -104,19 +104,29 @@ def question_of(document: Mapping[str, Any]) -> Question:
     )
 
 
+def engine_of(document: Mapping[str, Any]) -> Engine:
+    """The engine that a provenance, or a gate, names. Raises `NotRebuilt` where this program does not
+    know what its semantics mean: those to come, and whatever is no number of semantics.
+    """
+    said = document.get("engine")
+    semantics = said.get("semantics") if isinstance(said, dict) else None
+    # `true` is an integer too, for Python.
+    if type(semantics) is not int or not 1 <= semantics <= SEMANTICS:
+        named = "no semantics" if semantics is None else f"semantics {semantics!r}"
+        raise NotRebuilt(
+            f"it was decided under {named}, and this program knows those from 1 to {SEMANTICS}"
+        )
+    return Engine.model_validate(said)
+
+
 def recomputed(document: Mapping[str, Any], rests_on: RestsOn, *, previous: bytes | None) -> bytes:
     """What the recorded determination should say, word for word, decided anew.
 
     Of the document itself are taken its id, the question, the actor, the ledger size that it saw and
-    the engine. Raises `NotRebuilt` where that engine is newer than this program.
+    the engine. Raises `NotRebuilt` where that engine is not known to this program.
     """
     provenance, question = document["provenance"], question_of(document)
-    engine = Engine.model_validate(provenance["engine"])
-    if not 1 <= engine.semantics <= SEMANTICS:
-        raise NotRebuilt(
-            f"it was decided under semantics {engine.semantics}, and this program knows those up "
-            f"to {SEMANTICS}"
-        )
+    engine = engine_of(provenance)
     determination = decide(
         question, rests_on.policy, rests_on.model, rests_on.evidence, engine.semantics
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from app.http.callers import FOR_EVERYONE, Reading, needs, store_of
+from app.http.callers import FOR_EVERYONE, Reading, needs, public_turn, store_of
 from app.http.documents import (
     LedgerKeyAnswer,
     LedgerKeysAnswer,
@@ -45,7 +45,8 @@ def _quorum(request: Request) -> int:
 )
 async def read_latest_checkpoint(request: Request) -> Response:
     """The size and the root of the ledger, signed; with the lines of its witnesses."""
-    signed = await latest_checkpoint(store_of(request), quorum=_quorum(request))
+    async with public_turn(request):
+        signed = await latest_checkpoint(store_of(request), quorum=_quorum(request))
     headers = {"Cache-Control": "public, max-age=1"}
     return Response(str(signed.note), 200, headers, NOTE_TYPE)
 
@@ -62,7 +63,8 @@ async def read_ledger_keys(request: Request) -> JSONResponse:
     to the others, and need not believe this answer.
     """
     store = store_of(request)
-    answer = ledger_keys(store.ledger.log, await keys_on_record(store))
+    async with public_turn(request):
+        answer = ledger_keys(store.ledger.log, await keys_on_record(store))
     headers = {"Cache-Control": "public, max-age=1"}
     return JSONResponse(answer.model_dump(mode="json"), headers=headers)
 
@@ -109,7 +111,7 @@ async def read_determination_proof(id: str, request: Request, context: Reading) 
     "/determinations/{id}/bundle",
     tags=["determinations"],
     dependencies=[needs(Permission.READ)],
-    responses=answers(200, Bundle, "The bundle", 404),
+    responses=answers(200, Bundle, "The bundle", 404, 409),
 )
 async def read_determination_bundle(
     id: str,
@@ -118,7 +120,8 @@ async def read_determination_bundle(
     evidence: bool = Query(True, description="`false`: leave out what the evidence says"),
 ) -> Response:
     """The determination with all that it rests on and their proofs, in one file that can be checked
-    and recomputed without this service. 503 `checkpoint-pending` until the next checkpoint.
+    and recomputed without this service. 503 `checkpoint-pending` until the next checkpoint, 409
+    `not-recomputable` where the recorded answer names an engine that is not known here.
     """
     async with context.turns.explanations.turn(), context.store.reading() as connection:
         quorum = _quorum(request)

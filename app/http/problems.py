@@ -32,6 +32,7 @@ from app.errors import (
     NotAboutNow,
     NotApproved,
     NotFound,
+    NotRecomputable,
     Refusal,
     RetroactiveActivation,
     SelfActivation,
@@ -82,6 +83,7 @@ PROBLEMS: Final[Mapping[type[Refusal], Problem]] = {
         409, "determination-superseded", "The recorded answer no longer answers"
     ),
     DeterminationLapsed: Problem(409, "determination-lapsed", "The recorded answer has lapsed"),
+    NotRecomputable: Problem(409, "not-recomputable", "The recorded answer cannot be recomputed"),
     NotAboutNow: Problem(409, "not-about-now", "The recorded answer is about the past"),
     NoDigest: Problem(409, "no-digest", "The model version has no digest"),
     NoAttestationKey: Problem(404, "no-attestation-key", "There are no attestations here"),
@@ -125,7 +127,9 @@ def refusal_response(refusal: Refusal) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     elif isinstance(refusal, InvalidParameter):
         more["parameter"] = refusal.name
-    elif isinstance(refusal, DeterminationSuperseded | DeterminationLapsed | NotAboutNow):
+    elif isinstance(
+        refusal, DeterminationSuperseded | DeterminationLapsed | NotAboutNow | NotRecomputable
+    ):
         more["determination"] = refusal.determination
     return problem_response(PROBLEMS[type(refusal)], str(refusal), headers, **more)
 

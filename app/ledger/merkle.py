@@ -43,6 +43,14 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
+def subtree_hash(hashes: Sequence[bytes]) -> bytes:
+    """The hash of the node over so many neighbouring ones, which must be a power of two."""
+    row = hashes
+    while len(row) > 1:
+        row = [node_hash(left, right) for left, right in zip(row[::2], row[1::2], strict=True)]
+    return row[0]
+
+
 # --- Growing -----------------------------------------------------------------------------------
 
 
@@ -76,23 +84,29 @@ class Frontier:
         """The tree's root."""
         return _folded(self.hashes)
 
-    def extended(self, leaves: Iterable[bytes]) -> tuple["Frontier", dict[Node, bytes]]:
-        """The frontier after appending those leaf hashes, and all nodes that this completes, the
-        leaves among them. Two hashes a leaf are the most that it takes, on average one.
+    def extended(
+        self, nodes: Iterable[bytes], *, level: int = 0
+    ) -> tuple["Frontier", dict[Node, bytes]]:
+        """The frontier after appending the leaves below those nodes of that level, and all nodes that
+        this completes, these among them. Two hashes a node are the most that it takes, on average
+        one. Raises `ValueError` where no node of that level can come next.
         """
-        size, hashes = self.size, list(self.hashes)
+        first, beside = divmod(self.size, 1 << level)
+        if beside:
+            raise ValueError(f"no node of level {level} comes next in a tree of {self.size} leaves")
+        hashes = list(self.hashes)
         completed: dict[Node, bytes] = {}
-        for leaf in leaves:
-            level, number, top = 0, size, leaf
-            completed[Node(0, number)] = top
+        number = first
+        for number, hashed in enumerate(nodes, first + 1):
+            node, top = Node(level, number - 1), hashed
+            completed[node] = top
             # Each low bit of the size is a node that waits for its right sibling, as in counting.
-            while number & 1:
+            while node.number & 1:
                 top = node_hash(hashes.pop(), top)
-                level, number = level + 1, number >> 1
-                completed[Node(level, number)] = top
+                node = Node(node.level + 1, node.number >> 1)
+                completed[node] = top
             hashes.append(top)
-            size += 1
-        return Frontier(size, tuple(hashes)), completed
+        return Frontier(number << level, tuple(hashes)), completed
 
 
 # --- Which nodes -------------------------------------------------------------------------------

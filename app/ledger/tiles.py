@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from app.ledger.merkle import HASH_BYTES, Node, node_hash
+from app.ledger.merkle import HASH_BYTES, Node, subtree_hash
 
 HEIGHT: Final = 8
 WIDTH: Final = 1 << HEIGHT
@@ -116,10 +116,7 @@ def node_in(tile: Tile, hashes: bytes, node: Node) -> bytes:
     last = first + wide
     if not wide or first < 0 or last * HASH_BYTES > len(hashes):
         raise LookupError(f"{node} is not in {tile}")
-    row = [hashes[i * HASH_BYTES : (i + 1) * HASH_BYTES] for i in range(first, last)]
-    while len(row) > 1:
-        row = [node_hash(row[i], row[i + 1]) for i in range(0, len(row), 2)]
-    return row[0]
+    return subtree_hash([hashes[i * HASH_BYTES : (i + 1) * HASH_BYTES] for i in range(first, last)])
 
 
 # --- Bundles -----------------------------------------------------------------------------------

@@ -2,13 +2,14 @@
 
 Whoever reads an entry back has its bytes, the bytes of its document, both hashes, and the columns by
 which it is found. Of these only the leaf hash is in the tree. So everything else is held against it:
-the entry must be what would be written of that document, those columns and that place. `Walk` does
-so for entry after entry, builds the tree over them anew, and says where it differs from the tree
-that was kept.
+the entry must be what would be written of that document, those columns and that place. `look` does
+so for each entry by itself, wherever that is done and in whatever order; `Walk` puts what was seen
+together, builds the tree over it anew, and says where it differs from the tree that was kept.
 """
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,8 +20,8 @@ import orjson
 from app.canonical import canonical_json, digest, sha256_hex
 from app.ledger.checkpoint import Checkpoint
 from app.ledger.entry import Kind, payload_type
-from app.ledger.merkle import HASH_BYTES, Frontier, Node, leaf_hash, nodes_of
-from app.ledger.tiles import HEIGHT, Tile
+from app.ledger.merkle import HASH_BYTES, Frontier, Node, leaf_hash, nodes_of, subtree_hash
+from app.ledger.tiles import HEIGHT, WIDTH, Tile
 from app.vocabulary import write_instant
 
 MOST_FINDINGS: Final = 1000
@@ -53,6 +54,56 @@ class StoredEntry:
     document_sha256: bytes
 
 
+@dataclass(slots=True)
+class Stretch:
+    """What was seen of entries that follow one another, from index `first` on.
+
+    `leaves` are the hashes of the entries as they now are, `roots` those over each 256 of them that
+    a tile of the tree holds, by its number; `begun` and `ended`, when the first and the last was
+    recorded. `decided`: one after the other, under which semantics it was decided, and at which
+    indexes, until it was decided under others.
+    """
+
+    first: int
+    begun: datetime
+    ended: datetime
+    leaves: list[bytes] = field(default_factory=list)
+    roots: dict[int, bytes] = field(default_factory=dict)
+    decided: list[tuple[int, list[int]]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def look(log: str, entries: Iterable[StoredEntry]) -> list[Stretch]:
+    """What is seen of entries of that log, in the order of their indexes: a stretch from each gap
+    to the next.
+    """
+    seen: list[Stretch] = []
+    here: Stretch | None = None
+    index, at = 0, ""
+    for one in entries:
+        if here is None or one.index != index:
+            here = Stretch(one.index, one.at, one.at)
+            index, at = one.index, write_instant(one.at)
+            seen.append(here)
+        elif one.at != here.ended:
+            at = write_instant(one.at)
+        leaf = leaf_hash(one.entry)
+        if not _is_sound(log, one, leaf, at):
+            here.findings += (Finding(index, what) for what in _faults(log, one))
+        if one.at < here.ended:
+            here.findings.append(_backdated(index, one.at, here.ended))
+        if one.kind in _DECIDED and (semantics := _semantics(one.document)) is not None:
+            if not here.decided or here.decided[-1][0] != semantics:
+                here.decided.append((semantics, []))
+            here.decided[-1][1].append(index)
+        here.leaves.append(leaf)
+        here.ended = one.at
+        index += 1
+    for stretch in seen:
+        stretch.roots = dict(_roots(stretch))
+    return seen
+
+
 @dataclass
 class Walk:
     """A walk through the ledger of that name, from its first entry on.
@@ -73,13 +124,14 @@ class Walk:
     disagreed: int | None = None
     """The size of the first that it did not agree with."""
     _is_broken: bool = False
-    _at: str = ""
     _semantics: int = 0
     """The newest semantics under which anything was decided so far."""
     _since: int = 0
     """The first entry that was decided under those."""
-    _nodes: dict[Node, bytes] = field(default_factory=dict)
-    """The hashes of tiles that are not full yet, or were not compared yet."""
+    _rows: defaultdict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    """By level, the hashes of the tile that is not full yet."""
+    _filled: dict[Tile, tuple[bytes, bytes]] = field(default_factory=dict)
+    """The hashes and the root of the tiles that were not compared yet."""
 
     @property
     def is_whole(self) -> bool:
@@ -94,61 +146,68 @@ class Walk:
             if len(self.findings) < MOST_FINDINGS and one not in self.findings:
                 self.findings.append(one)
 
-    def take(
-        self, entries: Iterable[StoredEntry], signed: Mapping[int, Checkpoint]
-    ) -> tuple[Tile, ...]:
-        """Look at the next entries, in the order of their indexes, and hold the tree against the
-        checkpoints of those sizes. Gives the tiles that they fill; none from the first gap on, for
-        there the tree ends.
+    def take(self, seen: Iterable[Stretch], signed: Mapping[int, Checkpoint]) -> tuple[Tile, ...]:
+        """Go on by what was seen of the next entries, and hold the tree against the checkpoints of
+        those sizes. Gives the tiles that they fill; none from the first gap on, for there the tree
+        ends.
         """
-        leaves: list[bytes] = []
         filled: list[Tile] = []
-        for one in entries:
-            if one.index != self.index:
-                filled += self._grown(leaves, signed)
-                self._gap(one.index)
-            leaf = leaf_hash(one.entry)
-            if not self._is_sound(one, leaf):
-                self.found(one.index, *_faults(self.log, one, self.last_at))
-            if one.kind == _DETERMINATION:
-                self._look_at_semantics(one)
-            leaves.append(leaf)
-            self.last_at = one.at
-            self.index += 1
-        filled += self._grown(leaves, signed)
+        for stretch in seen:
+            if stretch.first != self.index:
+                self._gap(stretch.first)
+            if self.last_at is not None and stretch.begun < self.last_at:
+                self.found(*_told(_backdated(stretch.first, stretch.begun, self.last_at)))
+            for one in stretch.findings:
+                self.found(*_told(one))
+            for semantics, indexes in stretch.decided:
+                self._look_at_semantics(semantics, indexes)
+            self.last_at = stretch.ended
+            self.index += len(stretch.leaves)
+            filled += self._grown(stretch, signed)
         return tuple(filled)
 
-    def _look_at_semantics(self, one: StoredEntry) -> None:
+    def _look_at_semantics(self, semantics: int, indexes: Sequence[int]) -> None:
         """Engines only follow one another, so nobody decides under older semantics than the last:
         who could choose among the engines that there were could choose among their answers.
         """
-        semantics = _semantics(one.document)
-        if semantics is None:
-            return
-        if semantics < self._semantics:
+        if semantics > self._semantics:
+            self._semantics, self._since = semantics, indexes[0]
+        elif semantics < self._semantics:
             what = f"decided under semantics {semantics}, and entry {self._since} before it under"
-            self.found(one.index, f"{what} {self._semantics}: by an older program, or at choice")
-        elif semantics > self._semantics:
-            self._semantics, self._since = semantics, one.index
+            for index in indexes:
+                self.found(index, f"{what} {self._semantics}: by an older program, or at choice")
 
-    def _grown(self, leaves: Sequence[bytes], signed: Mapping[int, Checkpoint]) -> Iterator[Tile]:
+    def _grown(self, seen: Stretch, signed: Mapping[int, Checkpoint]) -> Iterator[Tile]:
         """Extend the tree up to here, and give the tiles that this fills, a level's before those of
         the next.
         """
         if self._is_broken:
             return
-        begin = self.frontier.size
-        sizes = sorted(size for size in signed if begin < size < self.index)
-        for size in (*sizes, self.index):
-            some = leaves[self.frontier.size - begin : size - begin]
-            self.frontier, completed = self.frontier.extended(some)
-            for node, hashed in completed.items():
-                if node.level % HEIGHT == 0:
-                    self._nodes[node] = hashed
-                    if node.level:
-                        yield Tile(node.level // HEIGHT - 1, node.number)
-            if size in signed:
-                self.compare_checkpoint(signed[size])
+        stops = sorted({size for size in signed if seen.first < size < self.index} | {self.index})
+        for stop in stops:
+            while (size := self.frontier.size) < stop:
+                # A tile at a time, so that its root need not be hashed again.
+                number, beside = divmod(size, WIDTH)
+                end = min(stop, size - beside + WIDTH)
+                leaves = seen.leaves[size - seen.first : end - seen.first]
+                self._rows[0] += leaves
+                if len(leaves) == WIDTH and (root := seen.roots.get(number)) is not None:
+                    self.frontier, completed = self.frontier.extended([root], level=HEIGHT)
+                else:
+                    self.frontier, completed = self.frontier.extended(leaves)
+                yield from self._full(completed)
+            if stop in signed:
+                self.compare_checkpoint(signed[stop])
+
+    def _full(self, completed: Mapping[Node, bytes]) -> Iterator[Tile]:
+        """The tiles whose root is among the nodes that were completed."""
+        for node, root in completed.items():
+            level, beside = divmod(node.level, HEIGHT)
+            if level and not beside:
+                tile = Tile(level - 1, node.number)
+                self._filled[tile] = b"".join(self._rows.pop(tile.level)), root
+                self._rows[level].append(root)
+                yield tile
 
     def _gap(self, next_index: int) -> None:
         self._is_broken = True
@@ -164,22 +223,6 @@ class Walk:
             what = f"the head counts {size} entries, and from {self.index} on there are none"
             self.found(self.index, what)
 
-    def _is_sound(self, one: StoredEntry, leaf: bytes) -> bool:
-        """The same as no faults, in the least time."""
-        hashed = hashlib.sha256(one.document)
-        if one.at != self.last_at:
-            if self.last_at is not None and one.at < self.last_at:
-                return False
-            self._at = write_instant(one.at)
-        # All of an envelope is text and integers, of which these are the canonical bytes.
-        envelope = _envelope(self.log, one, hashed.hexdigest(), self._at)
-        return (
-            leaf == one.leaf_hash
-            and hashed.digest() == one.document_sha256
-            and orjson.dumps(envelope, option=orjson.OPT_SORT_KEYS) == one.entry
-            and (one.kind != _VERSION or one.subject == f"sha256:{hashed.hexdigest()}")
-        )
-
     def compare_tiles(
         self, filled: Iterable[Tile], stored: Mapping[Tile, tuple[bytes, bytes]]
     ) -> None:
@@ -187,22 +230,23 @@ class Walk:
         entries as they now are.
         """
         for tile in filled:
-            now = [self._nodes.pop(node) for node in tile.nodes]
+            now, now_root = self._filled.pop(tile)
             first, last = _leaves(tile.root)
             hashes, root = stored.get(tile, (b"", b""))
             if not hashes:
                 self.found(first, f"tile {tile.path}, of entries {first} to {last}, is missing")
                 continue
-            for i, node in enumerate(tile.nodes):
-                if hashes[i * HASH_BYTES : (i + 1) * HASH_BYTES] != now[i]:
-                    self._changed(node, f"tile {tile.path} has another hash for")
-            # The root is one of the hashes of a tile above, which will ask for it.
-            if root != self._nodes[tile.root]:
+            if hashes != now:
+                for i, node in enumerate(tile.nodes):
+                    one = slice(i * HASH_BYTES, (i + 1) * HASH_BYTES)
+                    if hashes[one] != now[one]:
+                        self._changed(node, f"tile {tile.path} has another hash for")
+            if root != now_root:
                 self._changed(tile.root, f"tile {tile.path} has another root for")
 
     def _changed(self, node: Node, what: str) -> None:
         """The tree that was kept has another hash for *node*; said where that is news."""
-        first, last = node.number << node.level, ((node.number + 1) << node.level) - 1
+        first, last = _leaves(node)
         if any(first <= index <= last for index in self.bad):
             return
         if first == last:
@@ -242,20 +286,27 @@ class Walk:
 
 
 _VERSION: Final = Kind.POLICY_VERSION.value
-_DETERMINATION: Final = Kind.DETERMINATION.value
+_DECIDED: Final = frozenset({Kind.DETERMINATION.value, Kind.GATE.value})
 
-_ENGINE: Final = re.compile(rb'"engine":\{"semantics":([0-9]{1,9}),"version":')
-"""The engine in a determination, as it is written. Within a word of somebody's the quotes would be
-escaped; and what says the same in other bytes is not what its replay gives."""
+_ENGINE: Final = b'"engine":{"semantics":'
+"""How the engine begins in a determination or a gate, as it is written. Within a word of somebody's
+the quotes would be escaped; and what says the same in other bytes is not what its replay gives."""
+
+_SEMANTICS: Final = re.compile(rb'([0-9]{1,9}),"version":')
 
 
 def _semantics(document: bytes) -> int | None:
-    """Under which semantics a determination says that it was decided; `None`: that is not said.
+    """Under which semantics an answer says that it was decided; `None`: that is not said.
 
-    Reading the whole document would take twenty times as long as hashing it.
+    Reading the whole document would take twenty times as long as this.
     """
-    said = _ENGINE.search(document)
-    return None if said is None else int(said[1])
+    place = document.find(_ENGINE)
+    while place >= 0:
+        place += len(_ENGINE)
+        if (said := _SEMANTICS.match(document, place)) is not None:
+            return int(said[1])
+        place = document.find(_ENGINE, place)
+    return None
 
 
 def _leaves(node: Node) -> tuple[int, int]:
@@ -263,15 +314,44 @@ def _leaves(node: Node) -> tuple[int, int]:
     return node.number << node.level, ((node.number + 1) << node.level) - 1
 
 
-def _faults(log: str, one: StoredEntry, last_at: datetime | None) -> Iterator[str]:
+def _roots(stretch: Stretch) -> Iterator[tuple[int, bytes]]:
+    """The number of each tile that the stretch fills by itself, and the hash over it."""
+    first = -(-stretch.first // WIDTH)
+    for number in range(first, (stretch.first + len(stretch.leaves)) // WIDTH):
+        begin = number * WIDTH - stretch.first
+        yield number, subtree_hash(stretch.leaves[begin : begin + WIDTH])
+
+
+def _told(one: Finding) -> tuple[int | None, str]:
+    return one.index, one.what
+
+
+def _backdated(index: int, at: datetime, before: datetime) -> Finding:
+    was = write_instant(before)
+    return Finding(
+        index, f"recorded at {write_instant(at)}, and the one before it at {was}: backdated"
+    )
+
+
+def _is_sound(log: str, one: StoredEntry, leaf: bytes, at: str) -> bool:
+    """The same as no faults, in the least time."""
+    hashed = hashlib.sha256(one.document)
+    # All of an envelope is text and integers, of which these are the canonical bytes.
+    envelope = _envelope(log, one, hashed.hexdigest(), at)
+    return (
+        leaf == one.leaf_hash
+        and hashed.digest() == one.document_sha256
+        and orjson.dumps(envelope, option=orjson.OPT_SORT_KEYS) == one.entry
+        and (one.kind != _VERSION or one.subject == f"sha256:{hashed.hexdigest()}")
+    )
+
+
+def _faults(log: str, one: StoredEntry) -> Iterator[str]:
     """All that is wrong with a row, for people."""
     if leaf_hash(one.entry) != one.leaf_hash:
         yield "the leaf hash is not that of the entry"
     if hashlib.sha256(one.document).digest() != one.document_sha256:
         yield "the recorded digest is not that of the document"
-    if last_at is not None and one.at < last_at:
-        was = write_instant(last_at)
-        yield f"recorded at {write_instant(one.at)}, and the one before it at {was}: backdated"
     if one.kind == _VERSION and one.subject != digest(one.document):
         yield f"the policy version is called `{one.subject}`, and its text is {digest(one.document)}"
     try:

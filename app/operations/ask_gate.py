@@ -9,13 +9,15 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import orjson
+from pydantic import Field
 
 from app.assessment.assessment import ModelVersion
 from app.canonical import canonical_json
 from app.determination.decide import scope_of, strictest
+from app.determination.record import Engine
 from app.errors import DeterminationSuperseded
 from app.ledger.entry import Kind
 from app.operations.context import Context, new_id, recorded_anew, refuse_lapsed
@@ -27,7 +29,9 @@ from app.operations.determine import (
     draft_of,
     expired,
     has_other_meaning,
+    is_of_another_engine,
     moved_since,
+    present_engine,
     refuse_superseded,
     refuse_too_much,
 )
@@ -92,6 +96,10 @@ class Gate(Document):
     """The first instant at which time alone could make any of this stricter; `null`: none known."""
     at: Instant
     actor: str
+    engine: Annotated[Engine | None, Field(exclude_if=lambda engine: engine is None)] = None
+    """The engine that gave the answer, and its determinations. Records of before it was named have no
+    such field.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +158,7 @@ async def _decide_and_record(
         at=context.now,
         actor=context.actor,
         accepts_conditions=accepts_conditions,
+        engine=present_engine(),
     )
     document = canonical_json(gate.model_dump(mode="json"))
 
@@ -189,9 +198,11 @@ def gate_of(
     at: datetime,
     actor: str,
     accepts_conditions: bool,
+    engine: Engine | None,
 ) -> Gate:
     """The gate's answer: `decided` under each policy that applies, under these `ids`; `snapshots` of
-    every policy of which a version was ever activated.
+    every policy of which a version was ever activated. Whoever changes what this answers raises
+    `SEMANTICS`, and keeps the answer of those before, by `engine`; `None`: it is not named.
     """
     left_out = [
         _out_of_scope(policy, snapshot.model, asked.action)
@@ -229,6 +240,7 @@ def gate_of(
         valid_until=_valid_until(at, snapshots, decided),
         at=at,
         actor=actor,
+        engine=engine,
     )
 
 
@@ -325,6 +337,9 @@ async def standing_of_gate(context: Context, gate: Recorded) -> Standing:
     superseded = versions[POLICIES_STREAM] > index or any(
         has_other_meaning(orjson.loads(one.document)) for one in determinations.values()
     )
+    if (engine := document.get("engine")) is not None:
+        # One to which no policy applied has no determination that would tell.
+        superseded = superseded or is_of_another_engine(engine)
     names, _ = await context.store.activated_policies()
     for name in () if superseded else names:
         superseded = superseded or await moved_since(context, document["model"], name, index)

@@ -6,7 +6,8 @@ shows what was removed from the end, or written anew as a whole.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -23,11 +24,13 @@ from app.ledger.checkpoint import (
 from app.ledger.entry import Kind, Position
 from app.ledger.note import InvalidNote, Note, UnverifiedNote, VerifierKey, read_note
 from app.ledger.verification import Finding, StoredEntry, Walk, first_of
-from app.operations.replay import Replayer, said_otherwise
+from app.operations.looking import WORTH_ENTRIES, Looked, looked_at, looked_at_by
+from app.operations.replay import SKEW, Replayer, said_otherwise
 from app.storage import checkpoints, whole_ledger
 from app.storage.checkpoints import KeyOnRecord
 from app.storage.database import Database
 from app.storage.ledger import Recorded
+from app.vocabulary import read_instant, write_instant
 
 REPLAY_SECONDS: Final = 120.0
 """How long the answers of one page may take to be recomputed in one snapshot."""
@@ -87,11 +90,13 @@ class Report:
 class Sweep:
     """One walk through the whole ledger, which goes on where the ledger has grown.
 
-    `replays`: every determination and gate is recomputed too.
+    `replays`: every determination and gate is recomputed too. `processes`: how many look at the
+    entries at once, where there are enough of these and nothing is recomputed.
     """
 
     database: Database
     replays: bool = False
+    processes: int = 1
     trusted: Trusted = field(default_factory=Trusted)
     replayed: int = 0
     _walk: Walk | None = None
@@ -104,16 +109,13 @@ class Sweep:
 
         Raises `Unavailable`: then the sweep is void, for part of a page was not looked at.
         """
-        async with (
-            whole_ledger.reading(self.database) as connection,
-            whole_ledger.reading(self.database) as beside,
-        ):
+        async with whole_ledger.reading(self.database) as connection:
             head = await whole_ledger.stored_head(connection)
             if head is None:
                 return self.so_far()
             if self._walk is None:
                 self._walk = Walk(head.log)
-            await self._look(connection, beside, self._walk, head, progress)
+            await self._look(connection, self._walk, head, progress)
             first = self._unverified(self._walk)
             if first is None:
                 return self._report(self._walk, None)
@@ -130,7 +132,6 @@ class Sweep:
     async def _look(
         self,
         connection: Any,
-        beside: Any,
         walk: Walk,
         head: whole_ledger.StoredHead,
         progress: Progress,
@@ -138,7 +139,7 @@ class Sweep:
         """1. See that the ledger has not become smaller, and that nothing reaches beyond its end.
         2. Read what was signed of it, here and elsewhere; and, once, whose requests are answered by
            which entries.
-        3. Page after page: the entries, the tree over them, the rows by which they are found, and
+        3. Range after range: the entries, the tree over them, the rows by which they are found, and
            what was answered.
         4. See that the head tells the same tree.
         """
@@ -153,23 +154,18 @@ class Sweep:
         if walk.index == 0:
             for one in await whole_ledger.misnamed(connection):
                 walk.found(one.index, one.what)
-        behind = range(walk.index, walk.index)
-        while walk.index < head.size or behind:  # (3)
-            first = walk.index
-            # The server looks through one page's rows while we look at the next page.
-            page, misfiled = await asyncio.gather(
-                _take_page(connection, walk, head.size, signed),
-                whole_ledger.misfiled(beside, behind.start, behind.stop),
-            )
-            for one in misfiled:
-                walk.found(one.index, one.what)
-            if self.replays:
-                await self._replay(walk, page)
-            progress(walk.index, head.size)
-            behind = range(first, walk.index)
-            if not page and walk.index < head.size:
-                walk.missing(head.size)
-                return
+        async with aclosing(self._seen(connection, walk, head.size)) as all_seen:  # (3)
+            async for seen in all_seen:
+                filled = walk.take(seen.stretches, signed)
+                walk.compare_tiles(filled, await whole_ledger.tiles(connection, filled))
+                for one in seen.misfiled:
+                    walk.found(one.index, one.what)
+                if self.replays:
+                    await self._replay(walk, seen.entries)
+                progress(walk.index, head.size)
+        if walk.index < head.size:
+            walk.missing(head.size)
+            return
         if walk.last_at is not None and walk.last_at != head.last_at:  # (4)
             walk.found(None, "the head's time is not that of the last entry")
         frontier = head.read_frontier()
@@ -177,6 +173,13 @@ class Sweep:
             walk.found(None, "the head's frontier is none of a tree of its size")
         else:
             walk.compare_head(frontier, head.root)
+
+    def _seen(self, connection: Any, walk: Walk, size: int) -> AsyncGenerator[Looked, None]:
+        """What is seen of the entries that the walk has not taken, up to *size*."""
+        indexes = range(walk.index, size)
+        if self.replays or self.processes == 1 or len(indexes) < WORTH_ENTRIES:
+            return looked_at(connection, walk.log, indexes)
+        return looked_at_by(self.processes, self.database, walk.log, indexes)
 
     async def _signed(
         self, connection: Any, walk: Walk, head: whole_ledger.StoredHead
@@ -221,8 +224,13 @@ class Sweep:
             one = asked[replay.index]
             if not replay.same:
                 walk.found(one.index, said_otherwise(replay))
-            elif (named := _actor(one)) != one.actor:
+                continue
+            provenance = _provenance(one)
+            if (named := provenance["actor"]) != one.actor:
                 walk.found(one.index, f"it names the actor `{named}`, and `{one.actor}` asked")
+            if read_instant(provenance["at"]) > one.at + SKEW:
+                what = f"it speaks for {provenance['at']}, after it was recorded at"
+                walk.found(one.index, f"{what} {write_instant(one.at)}")
 
     def _unverified(self, walk: Walk) -> int | None:
         first = min(walk.bad, default=walk.index)
@@ -245,17 +253,6 @@ class Sweep:
         )
 
 
-async def _take_page(
-    connection: Any, walk: Walk, size: int, signed: Mapping[int, Checkpoint]
-) -> list[StoredEntry]:
-    """The walk's next page, looked at; empty where there is no further entry."""
-    page = await whole_ledger.entries_from(connection, walk.index, size)
-    # Off the event loop, on which the other connection waits for its answers.
-    filled = await asyncio.to_thread(walk.take, page, signed)
-    walk.compare_tiles(filled, await whole_ledger.tiles(connection, filled))
-    return page
-
-
 _ANSWERS: Final = (Kind.DETERMINATION.value, Kind.GATE.value)
 
 
@@ -264,10 +261,13 @@ def _recorded(one: StoredEntry) -> Recorded:
     return Recorded(Kind(one.kind), one.subject, one.document, position)
 
 
-def _actor(one: StoredEntry) -> object:
-    """Who asked, by the document's own word."""
+def _provenance(one: StoredEntry) -> Mapping[str, Any]:
+    """What an answer says of itself: of a gate, that stands among the rest."""
     document: Mapping[str, Any] = orjson.loads(one.document)
-    return document["actor"] if one.kind == Kind.GATE.value else document["provenance"]["actor"]
+    if one.kind == Kind.GATE.value:
+        return document
+    provenance: Mapping[str, Any] = document["provenance"]
+    return provenance
 
 
 _Keys = Sequence[tuple[VerifierKey, range]]

@@ -7,31 +7,36 @@ and this program.
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
 
 from app.canonical import canonical_json, digest
-from app.determination.provenance import NotRebuilt, RestsOn, question_of, recomputed
-from app.errors import NotFound, Unavailable
+from app.determination.provenance import (
+    NotRebuilt,
+    RestsOn,
+    engine_of,
+    question_of,
+    recomputed,
+)
+from app.determination.record import Engine
+from app.errors import NotFound, NotRecomputable, Unavailable
 from app.ledger.bundle import Bundle, InvalidBundle, Proven, bundle_of, proven
 from app.ledger.checkpoint import Checkpoint
 from app.ledger.entry import Entry, Kind, Position
 from app.ledger.note import VerifierKey
-from app.operations.replay import answer_before
+from app.operations.replay import SKEW, answer_before, why_not_rebuilt
 from app.policy.timeline import PolicyInForce, in_force_at
 from app.storage import checkpoints, records, tree
 from app.storage.database import DatabaseConnection
 from app.storage.history import gathered_model, gathered_policy
 from app.storage.ledger import Recorded
 from app.storage.said import EVIDENCE, leans_on, piece
-from app.vocabulary import write_instant
+from app.vocabulary import Decision, read_instant, write_instant
 
 _ABOUT_EVIDENCE: Final = frozenset({*EVIDENCE, Kind.EXCEPTION_APPROVAL, Kind.LIFTING})
 """What is left out of a bundle without evidence."""
-_SKEW: Final = timedelta(minutes=1)
-"""How far the clocks of a service and its database may be apart, and a decision may take."""
 
 
 # --- Making --------------------------------------------------------------------------------------
@@ -44,20 +49,25 @@ async def make_bundle(
     witnesses have cosigned. Without evidence: what the evidence says is left out, and the
     registrations of other models too.
 
-    Raises `NotFound`, and `Unavailable` while no checkpoint holds it yet.
+    Raises `NotFound`, `NotRecomputable` where what it says is none of what we record, or by an
+    engine that is not known here, and `Unavailable` while no checkpoint holds it yet.
     """
     record = await records.record_of(connection, id)
     if record is None or record.kind is not Kind.DETERMINATION:
         raise NotFound("determination", id)
+    try:
+        document = orjson.loads(record.document)
+        engine_of(document["provenance"])
+        found = {one.position.index: one for one in await _rests_on(connection, record, document)}
+        own = document["model"]
+    except Exception as error:
+        raise NotRecomputable(id, why_not_rebuilt(error)) from error
     index = record.position.index
     signed = await checkpoints.latest(connection, at_least=index + 1, quorum=quorum)
     if signed is None:
         message = f"no checkpoint holds entry {index} yet; ask again"
         raise Unavailable("checkpoint-pending", message)
-    document = orjson.loads(record.document)
-    found = {one.position.index: one for one in await _rests_on(connection, record, document)}
     if not with_evidence:
-        own = document["model"]
         found = {
             i: one for i, one in found.items() if one.kind is not Kind.MODEL or one.subject == own
         }
@@ -118,12 +128,16 @@ class Checked:
     """A bundle that holds. `is_recomputed`: the determination was decided again, to the same bytes;
     else the evidence was left out, and it is not seen whether it follows.
     `is_of_the_past`: it was asked about an earlier instant than that of recording, or with what was
-    known at an earlier ledger size, and so it never was an answer about now.
+    known at an earlier ledger size, and so it never was an answer about now. `valid_until` is `None`
+    where time alone does not end it.
     """
 
     checkpoint: Checkpoint
     entry: Entry
     document: Mapping[str, Any]
+    decision: Decision
+    valid_until: datetime | None
+    engine: Engine
     records: int
     is_recomputed: bool
     is_of_the_past: bool
@@ -139,8 +153,9 @@ def check_bundle(
     """What the bundle shows, once it is seen that
 
     1. everything in it is in the tree of its checkpoint, and as it was recorded;
-    2. nothing but evidence was left out, the determination names itself and who recorded it, speaks
-       for no instant after that, and came after all that it rests on;
+    2. nothing but evidence was left out, the determination names itself, who recorded it, and an
+       engine that is known here, speaks for no instant after that, and came after all that it rests
+       on;
     3. the policy version that it names was recorded, approved by another key than the one that
        recorded it, and activated;
     4. the evidence that it names was recorded, in these bytes, and no other is in the bundle;
@@ -158,12 +173,17 @@ def check_bundle(
         raise InvalidBundle(f"the determination `{bundle.determination}` is not in it")
     try:
         document = orjson.loads(own.document)
-        _check_order(own, document, by_subject)  # (2)
+        engine = engine_of(document["provenance"])  # (2)
+        _check_order(own, document, by_subject)
         _check_policy(document["provenance"]["policy"], there)  # (3)
         _check_evidence(document, there)  # (4)
         again = _recomputed(own, document, there)  # (5)
-    except (InvalidBundle, NotRebuilt) as fault:
-        raise InvalidBundle(str(fault)) from fault
+        decision, until = Decision(document["decision"]), document["valid_until"]
+        valid_until = None if until is None else read_instant(until)
+    except InvalidBundle:
+        raise
+    except NotRebuilt as reason:
+        raise InvalidBundle(f"it cannot be recomputed: {reason}") from reason
     except Exception as error:
         # It was recorded, and is still not what we record: whatever that does is a finding.
         why = f"{type(error).__name__}: {error}"
@@ -172,8 +192,18 @@ def check_bundle(
         was, now = digest(own.document), digest(again)
         raise InvalidBundle(f"recomputed, the determination is {now}, and {was} was recorded")
     asked_at, known_at = question_of(document).at, document["provenance"]["known_at"]
-    is_of_the_past = known_at != own.entry.index or asked_at < own.entry.at - _SKEW
-    return Checked(checkpoint, own.entry, document, len(there), again is not None, is_of_the_past)
+    is_of_the_past = known_at != own.entry.index or asked_at < own.entry.at - SKEW
+    return Checked(
+        checkpoint,
+        own.entry,
+        document,
+        decision,
+        valid_until,
+        engine,
+        records=len(there),
+        is_recomputed=again is not None,
+        is_of_the_past=is_of_the_past,
+    )
 
 
 def _check_order(
@@ -186,7 +216,7 @@ def _check_order(
         raise InvalidBundle("the determination is not in the one spelling that there is")
     if actor != own.entry.actor:
         raise InvalidBundle(f"it names `{actor}`, and `{own.entry.actor}` recorded it")
-    if (at := question_of(document).at) > own.entry.at + _SKEW:
+    if (at := question_of(document).at) > own.entry.at + SKEW:
         raise InvalidBundle(f"it speaks for {write_instant(at)}, after it was recorded")
     if known_at > own.entry.index:
         raise InvalidBundle(f"the determination saw {known_at} entries, and is {own.entry.index}")

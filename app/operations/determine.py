@@ -180,7 +180,7 @@ def draft_of(context: Context, decided: Decided) -> Draft:
             Question(asked.model, asked.action, asked.policy, decided.at),
             RestsOn(decided.policy, decided.snapshot.model, decided.snapshot.evidence),
             id=id,
-            engine=Engine(version=ENGINE_VERSION, semantics=SEMANTICS),
+            engine=present_engine(),
             known_at=moment.index if asked.known_at is None else asked.known_at,
             actor=context.actor,
             previous=moment.previous if asked.known_at is None else decided.previous,
@@ -231,8 +231,18 @@ async def has_moved(context: Context, document: Mapping[str, Any]) -> bool:
 
 def has_other_meaning(document: Mapping[str, Any]) -> bool:
     """Whether a recorded determination was given under other semantics than those of this engine."""
-    semantics: int = document["provenance"]["engine"]["semantics"]
+    return is_of_another_engine(document["provenance"]["engine"])
+
+
+def is_of_another_engine(named: Mapping[str, Any]) -> bool:
+    """Whether what a record names as its engine has other semantics than this one."""
+    semantics: int = named["semantics"]
     return semantics != SEMANTICS
+
+
+def present_engine() -> Engine:
+    """The engine of this program, as what it answers names it."""
+    return Engine(version=ENGINE_VERSION, semantics=SEMANTICS)
 
 
 async def moved_since(context: Context, model: str, policy: str, size: int) -> bool:

@@ -8,6 +8,7 @@ is written: an auditor replays with a connection of its own that can only read.
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from typing import Any, Final, Literal
 
 import orjson
@@ -18,11 +19,12 @@ from app.determination.provenance import (
     NotRebuilt,
     RestsOn,
     differences,
+    engine_of,
     question_of,
     recomputed,
     says_what_changed,
 )
-from app.determination.record import SEMANTICS
+from app.determination.record import SEMANTICS, Engine
 from app.errors import NotFound
 from app.ledger.entry import Kind
 from app.operations.ask_gate import AskedGate, applying, gate_of
@@ -46,6 +48,9 @@ MOST_PLACES: Final = 3
 """How many of the places in which an answer differs are named in a sentence."""
 
 NO_END: Final = 1 << 30
+
+SKEW: Final = timedelta(minutes=1)
+"""How far the clocks of a service and its database may be apart, and a decision may take."""
 
 Reading = Callable[[], AbstractAsyncContextManager[DatabaseConnection]]
 """What gives a connection on which all reads see the same snapshot."""
@@ -155,13 +160,8 @@ class Replayer:
             document = orjson.loads(record.document)
             answer = self._gate if record.kind is Kind.GATE else self._determination
             anew = await answer(connection, record, document, size)
-        except NotRebuilt as reason:
-            why = str(reason)
-        except Exception as error:
-            # Whatever a damaged record does is a finding about it, but for trouble with the database.
-            if is_trouble(error):
-                raise
-            why = f"what it says or rests on cannot be read ({type(error).__name__}: {error})"
+        except Exception as error:  # noqa: BLE001 - whatever a damaged record does is a finding
+            why = why_not_rebuilt(error)
         return Replay(
             id=record.subject,
             kind="gate" if record.kind is Kind.GATE else "determination",
@@ -218,7 +218,8 @@ class Replayer:
         apply = applying(snapshots, at, asked.action)
         if len(apply) != len(ids):
             raise NotRebuilt(f"{len(apply)} policies applied, and it names {len(ids)}")
-        semantics = await _semantics(connection, ids)
+        engine = engine_of(document) if "engine" in document else None
+        semantics = await _semantics(connection, ids, engine)
         decided = [
             decide_on(
                 at,
@@ -237,6 +238,7 @@ class Replayer:
             at=at,
             actor=document["actor"],
             accepts_conditions=document["accepts_conditions"],
+            engine=engine,
         )
         return canonical_json(gate.model_dump(mode="json"))
 
@@ -269,10 +271,10 @@ async def answer_before(
     connection: DatabaseConnection, record: Recorded, document: Mapping[str, Any]
 ) -> Recorded | None:
     """The determination since which *record* says what changed, which reads as *document*; `None`:
-    it says of none.
+    it says of none. Raises `NotRebuilt` where its engine is not known here.
     """
     question, provenance = question_of(document), document["provenance"]
-    known_at, semantics = provenance["known_at"], provenance["engine"]["semantics"]
+    known_at, semantics = provenance["known_at"], engine_of(provenance).semantics
     index = record.position.index
     if says_what_changed(as_known=known_at != index, semantics=semantics) and (
         # One that saw the ledger up to itself may have been asked for so, all the same.
@@ -290,18 +292,28 @@ async def answer_before(
     return None
 
 
-async def _semantics(connection: DatabaseConnection, ids: list[str]) -> int:
-    """Under which meaning a gate's determinations were made; today's where it has none."""
+async def _semantics(connection: DatabaseConnection, ids: list[str], engine: Engine | None) -> int:
+    """Under which meaning a gate and its determinations were given: where it names no *engine*, that
+    of its determinations; today's where it has none.
+    """
     found = await records.records_of(connection, ids)
     said = {
-        orjson.loads(one.document)["provenance"]["engine"]["semantics"] for one in found.values()
-    }
+        engine_of(orjson.loads(one.document)["provenance"]).semantics for one in found.values()
+    } | ({engine.semantics} if engine is not None else set())
     if len(found) != len(ids) or len(said) > 1:
         raise NotRebuilt("its determinations are not all there, or of several engines")
-    semantics: int = said.pop() if said else SEMANTICS
-    if not 1 <= semantics <= SEMANTICS:
-        raise NotRebuilt(f"it was decided under semantics {semantics}, unknown here")
-    return semantics
+    return said.pop() if said else SEMANTICS
+
+
+def why_not_rebuilt(error: Exception) -> str:
+    """Why what ended in *error* cannot be recomputed; trouble with the database, which says nothing
+    of what is recorded, is raised again.
+    """
+    if is_trouble(error):
+        raise error
+    if isinstance(error, NotRebuilt):
+        return str(error)
+    return f"what it says or rests on cannot be read ({type(error).__name__}: {error})"
 
 
 def _keep(kept: dict[str, Any], name: str, value: Any) -> None:

@@ -10,7 +10,7 @@ then nothing more is signed, and nothing more is recorded, until someone has loo
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import httpx
@@ -133,9 +133,12 @@ class Signer:
 
         1. Be alone; else another takes this turn.
         2. Read the committed head; its root must be what its frontier gives.
-        3. See that it extends our last word, and what is published.
+        3. See that it extends our last word, and what is published, which must be ours where we have
+           no last word to hold it against.
         4. See that our keys are those on record, or say on record which are.
-        5. Sign it, unless it is signed; keep that as our last word; only then publish.
+        5. Sign it, unless it is signed, once a standby has all that was read, where one is waited
+           for: else a failover could lose what we put our name under.
+        6. Keep that as our last word; only then publish.
 
         Raises `LedgerFault` and `UnusableSigner`, where someone must look, and `Unavailable`.
         """
@@ -145,22 +148,44 @@ class Signer:
             head = await self._head(connection)  # (2)
             published = await checkpoints.latest(connection)
             last = await self._read_last_word(head, published)
+            if last is None and self._keys.sign:
+                await self._refuse_what_we_did_not_sign(connection, published, head.origin)
             for before in (last, _said(published)):  # (3)
                 if before is not None:
                     await _refuse_what_does_not_extend(connection, head, before)
             due = published is None or published.size < head.size
             if self._keys.sign:
-                await self._put_keys_on_record(connection, head.size + (not due))  # (4)
+                statements = await self._due_statements(connection, head.size + (not due))  # (4)
+                if not due:
+                    await self._put_on_record(connection, statements)
             elif published is not None:
-                await _refuse_what_no_key_signed(connection, published, head.origin)
-            if self._keys.sign and due:  # (5)
-                published = Signed(head.size, head.signed(self._keys.sign))
-                await self._keep(published)
-                await checkpoints.add(connection, published)
-            elif published is not None and (last is None or last.size < published.size):
-                await self._keep(published)
-        self.signed = published
+                ever = {one.statement.key for one in await checkpoints.key_statements(connection)}
+                _refuse_what_none_signed(published, ever, head.origin)
+            new = None
+            if self._keys.sign and due:
+                new = Signed(head.size, head.signed(self._keys.sign))
+            word = new or published
+            unkept = word is not None and (last is None or last.size < word.size)
+            if new or unkept:
+                await checkpoints.wait_for_standby(connection)  # (5)
+        if word is not None and (new or unkept):
+            await self._keep(word)  # (6)
+        self.signed = published if new is None else await self._publish(new)
         return True
+
+    async def _publish(self, signed: Signed) -> Signed | None:
+        """Publish a checkpoint and what must be said of its keys, unless another server of ours is at
+        it, or was; what is published by then.
+        """
+        async with self._store.working() as connection:
+            alone = await checkpoints.alone(connection)
+            published = await checkpoints.latest(connection)
+            if not alone or (published is not None and published.size >= signed.size):
+                return published
+            statements = await self._due_statements(connection, signed.size)
+            await self._put_on_record(connection, statements)
+            await checkpoints.add(connection, signed)
+        return signed
 
     async def _head(self, connection: DatabaseConnection) -> Checkpoint:
         """What a checkpoint of the ledger as it is would say."""
@@ -195,6 +220,23 @@ class Signer:
             )
         return last
 
+    async def _refuse_what_we_did_not_sign(
+        self, connection: DatabaseConnection, published: Signed | None, origin: str
+    ) -> None:
+        """Raise `LedgerFault` where what is published is not by a key of ours, or was removed. What
+        the database has on record of keys counts for nothing here: who rules over it wrote that.
+        """
+        ours = {one.verifier for one in self._keys.sign} | self._keys.retired
+        if published is not None:
+            _refuse_what_none_signed(published, ours, origin)
+            return
+        on_record = {one.statement.key for one in await checkpoints.key_statements(connection)}
+        if ours & on_record:
+            # A key comes on record with the first checkpoint that it signs, or after it.
+            raise LedgerFault(
+                "our key is on record, and none of the checkpoints that it signed: they were removed"
+            )
+
     async def _keep(self, signed: Signed) -> None:
         try:
             await asyncio.to_thread(self._last_word.keep, signed.note)
@@ -202,8 +244,11 @@ class Signer:
             message = f"no checkpoint is signed, for `{self._last_word}` cannot be written: {error}"
             raise _NotKept(message) from error
 
-    async def _put_keys_on_record(self, connection: DatabaseConnection, size: int) -> None:
-        """Say on record which of our keys sign from *size* on, and which sign no more.
+    async def _due_statements(
+        self, connection: DatabaseConnection, size: int
+    ) -> dict[int, KeyOnRecord]:
+        """What must be said on record, by its number there: which of our keys sign from *size* on, and
+        which sign no more.
 
         What is said must be signed by a key that signs already, unless there never was one, or all
         that there were are retired by who gives us our keys.
@@ -224,10 +269,16 @@ class Signer:
             *(KeyStatement(key, True, size) for key in mine if key not in signing),
             *(KeyStatement(key, False, size) for key in signing if key in self._keys.retired),
         ]
-        for number, statement in enumerate(new, len(said)):
-            note = statement.signed(vouching or self._keys.sign)
-            await checkpoints.add_key_statement(connection, number, KeyOnRecord(statement, note))
-            _log.warning("`%s` %s", statement.key, "signs" if statement.signs else "has ended")
+        by = vouching or self._keys.sign
+        return dict(enumerate((KeyOnRecord(one, one.signed(by)) for one in new), len(said)))
+
+    async def _put_on_record(
+        self, connection: DatabaseConnection, statements: Mapping[int, KeyOnRecord]
+    ) -> None:
+        for number, one in statements.items():
+            await checkpoints.add_key_statement(connection, number, one)
+            signs = "signs" if one.statement.signs else "has ended"
+            _log.warning("`%s` %s", one.statement.key, signs)
 
     # --- witnesses -----------------------------------------------------------------------------
 
@@ -313,13 +364,10 @@ async def _refuse_what_does_not_extend(
         ) from fault
 
 
-async def _refuse_what_no_key_signed(
-    connection: DatabaseConnection, published: Signed, origin: str
-) -> None:
-    """Raise `LedgerFault` where a published checkpoint is not by a key on record."""
-    ever = {one.statement.key for one in await checkpoints.key_statements(connection)}
+def _refuse_what_none_signed(published: Signed, keys: set[VerifierKey], origin: str) -> None:
+    """Raise `LedgerFault` where a published checkpoint is by none of the keys."""
     try:
-        verified_checkpoint(published.note, ever, origin=origin)
+        verified_checkpoint(published.note, keys, origin=origin)
     except (InvalidNote, UnverifiedNote) as fault:
         message = f"the published checkpoint of {published.size} entries is not ours: {fault}"
         raise LedgerFault(message) from fault

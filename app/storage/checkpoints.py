@@ -1,8 +1,8 @@
 """What the log has signed: its checkpoints, what witnesses put under them, and which key signs when.
 
-Rows are only added. Whoever signs holds `alone` from the reading of the head to the commit of the
-checkpoint, so that of several replicas one signs at a time. That is for their peace and not what
-keeps the log from forking: each of them keeps its own last word outside this database.
+Rows are only added. Whoever signs, and then whoever publishes, holds `alone`, so that of several
+replicas one does so at a time. That is for their peace and not what keeps the log from forking: each
+of them keeps its own last word outside this database.
 """
 
 from dataclasses import dataclass
@@ -39,6 +39,16 @@ async def alone(connection: AsyncConnection) -> bool:
     """Whether nobody else signs now; nobody else will, before this transaction ends."""
     lock = text("SELECT pg_try_advisory_xact_lock(:key)")
     return bool(await connection.scalar(lock, {"key": _SIGNER_LOCK}))
+
+
+async def wait_for_standby(connection: AsyncConnection) -> None:
+    """Let the caller's commit wait until a standby has all that was read in it, where commits wait
+    for one.
+
+    What can be read may not be there yet, where a wait was cancelled, or after a crash. A commit
+    that has written nothing waits for nothing, so this one writes a message that nobody reads.
+    """
+    await connection.execute(text("SELECT pg_logical_emit_message(true, 'aslgate', '')"))
 
 
 async def latest(

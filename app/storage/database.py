@@ -1,7 +1,8 @@
 """The database: how it is reached, how long we wait for it, which servers are fit, how its tables
 come to be.
 
-asyncpg reads the address, not SQLAlchemy, so that a libpq URL works as it was given. Every wait ends
+asyncpg reads the address, not SQLAlchemy, so that a libpq URL works as it was given. It may name
+several servers, of which one is written to: after a failover another one answers. Every wait ends
 below the two seconds that a request may take. Reads see one snapshot and cannot write; the ledger's
 writer has a connection of its own, so no crowd of readers can keep it waiting.
 """
@@ -88,6 +89,19 @@ UNREACHABLE: Final = (
 """What asyncpg raises when it cannot connect; a time-out is an `OSError`."""
 
 
+REPLICATED: Final = (
+    "(current_setting('synchronous_standby_names') <> '' "
+    "AND current_setting('synchronous_commit') <> 'local')"
+)
+"""Whether a commit waits for a standby, in SQL. The server sees a change of it at each statement."""
+
+NOT_REPLICATED: Final = (
+    "a replica is required, and no commit would wait for one: `synchronous_standby_names` is empty, "
+    "or `synchronous_commit` is `local`"
+)
+"""Why nothing is recorded where a replica is required and `REPLICATED` does not hold."""
+
+
 class UnfitServer(Exception):
     """A server that we will not keep records in; `str()` of it is one sentence that says why."""
 
@@ -102,7 +116,10 @@ def libpq_url(address: str | PostgresAddress) -> str:
     Raises `UnusableAddress`.
     """
     url = str(address).replace("postgresql+asyncpg://", "postgresql://", 1)
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UnusableAddress(f"the database address cannot be used: {error}") from error
     if parts.scheme not in ("postgresql", "postgres"):
         raise UnusableAddress("a database address begins with `postgresql://`")
     query = parse_qsl(parts.query, keep_blank_values=True)
@@ -115,8 +132,76 @@ def libpq_url(address: str | PostgresAddress) -> str:
     return urlunsplit(parts._replace(query=kept))
 
 
+class _Servers:
+    """The servers that an address names, the one that answered last before the others.
+
+    asyncpg would give the first of them all the time that there is. A machine that is gone refuses
+    nothing, it only never answers, so each server is asked for its share of the time.
+    """
+
+    def __init__(self, url: str, *, written_to: bool) -> None:
+        self._urls = each_server(url, "read-write" if written_to else "primary")
+
+    async def connect(self, *, seconds: float, **how: Any) -> Any:
+        """A connection to the first one that answers and is what the address asks for.
+
+        Raises `UnusableAddress`, or of `UNREACHABLE` what the last of them failed with.
+        """
+        failed: Exception | None = None
+        for url in self._urls:
+            try:
+                connection = await asyncpg.connect(url, timeout=seconds / len(self._urls), **how)
+            except ValueError as error:
+                raise UnusableAddress(f"the database address cannot be used: {error}") from error
+            except UNREACHABLE as error:
+                failed = error
+            else:
+                self._urls = [url, *(other for other in self._urls if other != url)]
+                return connection
+        assert failed is not None, "an address names a server"
+        raise failed
+
+
+def each_server(url: str, wanted: str) -> list[str]:
+    """*url* for each server that it names alone, in its order. Of several we want the one that is
+    *wanted* (libpq's `target_session_attrs`), unless the address itself says which.
+    """
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    account, at, netloc = parts.netloc.rpartition("@")
+    netlocs, hosts = netloc.split(","), query.get("host", "").split(",")
+    asked = query.setdefault("target_session_attrs", wanted)
+    # Of these no single server can say whether it is one.
+    if asked == "prefer-standby" or max(len(netlocs), len(hosts)) == 1:
+        return [url]
+    if asked == "read-write" and wanted == "primary":
+        # Who writes nothing has said so to the server, which then calls itself read-only.
+        query["target_session_attrs"] = wanted
+    alone: list[tuple[str, dict[str, str]]] = []
+    if len(netlocs) > 1:
+        alone = [(f"{account}{at}{one}", query) for one in netlocs]
+    else:
+        ports = query.get("port", "").split(",")
+        ports = ports * len(hosts) if len(ports) == 1 else ports
+        if len(ports) != len(hosts):
+            raise UnusableAddress("the database address names as many ports as hosts, or one")
+        alone = [
+            (parts.netloc, query | {"host": host} | ({"port": port} if port else {}))
+            for host, port in zip(hosts, ports, strict=True)
+        ]
+    return [
+        urlunsplit(parts._replace(netloc=where, query=urlencode(how, quote_via=quote, safe="/")))
+        for where, how in alone
+    ]
+
+
 class _Reader(asyncpg.Connection):  # type: ignore[misc]
-    """A pooled connection that hangs up at once: saying goodbye waits for a server that may hang."""
+    """A pooled connection that hangs up at once: saying goodbye waits for a server that may hang.
+
+    `warned`: whether the server has warned of something since that was last set to False.
+    """
+
+    warned = False
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109, ARG002
         """Close the socket. Postgres takes that for goodbye outside a transaction."""
@@ -126,15 +211,24 @@ class _Reader(asyncpg.Connection):  # type: ignore[misc]
 class Database:
     """One Postgres database, by libpq URL or by the address of the embedded server.
 
-    Nothing is connected before `open`. `throwaway`: for tests, a server that forgets is fit too.
-    `audits`: the server refuses every write, lets a statement take as long as an audit needs, and
-    need not be fit, for nothing is recorded in it.
+    Nothing is connected before `open`. Of several servers in the URL the one is used that can be
+    written to. `require_replica`: nothing is recorded unless a commit waits for a standby.
+    `throwaway`: for tests, a server that forgets is fit too. `audits`: the server refuses every
+    write, lets a statement take as long as an audit needs, and need not be fit, for nothing is
+    recorded in it.
     """
 
     def __init__(
-        self, address: str | PostgresAddress, *, throwaway: bool = False, audits: bool = False
+        self,
+        address: str | PostgresAddress,
+        *,
+        require_replica: bool = False,
+        throwaway: bool = False,
+        audits: bool = False,
     ) -> None:
-        self._url = libpq_url(address)
+        self.address = address
+        self._servers = _Servers(libpq_url(address), written_to=not audits)
+        self.require_replica = require_replica
         self._throwaway = throwaway or audits
         self._session = _SESSION | (_AUDITOR if audits else {})
         self._engine = create_async_engine(
@@ -162,7 +256,9 @@ class Database:
         await self._engine.dispose()
 
     async def _reader(self) -> Any:
-        return await self.connect(_Reader)
+        connection = await self.connect(_Reader)
+        connection.add_log_listener(_hear)
+        return connection
 
     async def connect(self, kind: type[Any] = asyncpg.Connection) -> Any:
         """A new asyncpg connection of the caller's own, to a server that was seen to be fit.
@@ -170,14 +266,9 @@ class Database:
         Seen each time, for after a failover another server may answer under the same address.
         """
         try:
-            connection = await asyncpg.connect(
-                self._url,
-                timeout=CONNECT_SECONDS,
-                server_settings=self._session,
-                connection_class=kind,
+            connection = await self._servers.connect(
+                seconds=CONNECT_SECONDS, server_settings=self._session, connection_class=kind
             )
-        except ValueError as error:
-            raise UnusableAddress(f"the database address cannot be used: {error}") from error
         except UNREACHABLE as error:
             message = "the database cannot be reached; ask again"
             raise Unavailable("database", message) from error
@@ -192,12 +283,18 @@ class Database:
             raise
         return connection
 
+    async def lacks(self, connection: AsyncConnection) -> str | None:
+        """What the server, as it is set now, lacks for anything to be recorded; `None`: nothing."""
+        if self.require_replica and not await connection.scalar(text(f"SELECT {REPLICATED}")):
+            return NOT_REPLICATED
+        return None
+
     @asynccontextmanager
     async def reading(self, *, seconds: float = ANSWER_SECONDS) -> AsyncIterator[AsyncConnection]:
         """A connection on which all reads see the same snapshot, and nothing can be written.
 
         Raises `Unavailable` where none is free in time, the block takes longer than *seconds*, or
-        the database fails meanwhile.
+        the database fails meanwhile, or is an unfit one by now.
         """
         async with _within(seconds, self._reading.connect()) as connection:
             yield connection
@@ -206,10 +303,17 @@ class Database:
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """A transaction for what is not in the ledger (keys): committed when the block ends well.
 
-        Raises `Unavailable` as `reading` does; then it may have been committed, or not.
+        Raises `Unavailable` as `reading` does, and where the server warns, as it does of a wait for
+        a standby that was cancelled; then it may have been committed, or not.
         """
         async with _within(ANSWER_SECONDS, self._engine.begin()) as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            driver.warned = False
             yield connection
+        if driver.warned:
+            raise Unavailable(
+                "outcome-unknown", "it is not known whether this will last; ask again"
+            )
 
 
 @asynccontextmanager
@@ -233,6 +337,11 @@ async def _within(
             hang_up.cancel()
 
 
+def _hear(connection: Any, message: Any) -> None:
+    # asyncpg calls this before it gives the result of what the server warns of.
+    connection.warned |= message.severity_en == "WARNING"
+
+
 def is_trouble(error: BaseException) -> bool:
     """Whether the connection, the server or its load is to blame, and not what was asked of it."""
     if isinstance(error, DBAPIError):
@@ -252,6 +361,9 @@ class _Trouble:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, TimeoutError):
             raise Unavailable("database", "the database did not answer in time") from error
+        if isinstance(error, UnfitServer):
+            # Found out when it was opened, or it has come since: after a failover, say.
+            raise Unavailable("database", str(error)) from error
         if isinstance(error, NoConnectionFree):
             raise Unavailable("database", "all readers are busy; ask again") from error
         if isinstance(error, DBAPIError):
@@ -318,12 +430,12 @@ def migrate(owner: str | PostgresAddress, *, service_role: str) -> bool:
 
 
 async def _migrate(url: str, service_role: str) -> bool:
+    servers = _Servers(url, written_to=True)
+
     async def connect() -> Any:
         # No time-outs but those of the migration itself: another starter's may take its time.
         try:
-            connection = await asyncpg.connect(url, timeout=10, server_settings={"timezone": "UTC"})
-        except ValueError as error:
-            raise UnusableAddress(f"the database address cannot be used: {error}") from error
+            connection = await servers.connect(seconds=10, server_settings={"timezone": "UTC"})
         except UNREACHABLE as error:
             raise Unavailable("database", f"the database cannot be reached: {error}") from error
         await refuse_unfit(connection, throwaway=True)

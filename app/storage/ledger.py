@@ -12,6 +12,7 @@ before it was had. tests/storage/test_ledger.py pulls at every joint of this.
 """
 
 import asyncio
+import logging
 from bisect import bisect, insort
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,18 +36,31 @@ from app.errors import (
 from app.ledger.entry import Kind, Position, entry_bytes
 from app.ledger.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from app.storage import tables, tree
-from app.storage.database import UNREACHABLE, Database, is_trouble
+from app.storage.database import (
+    NOT_REPLICATED,
+    REPLICATED,
+    UNREACHABLE,
+    Database,
+    is_trouble,
+)
 
 MOST_WAITING: Final = 512
 MOST_REQUESTS_A_BATCH: Final = 256
 MOST_ENTRIES_A_BATCH: Final = 1000
 MOST_DRAFTS: Final = 1000
 DEADLINE_SECONDS: Final = 2.0
-COMMIT_SECONDS: Final = 10.0
-"""How long a COMMIT may take, which waits for a standby where there is one, before we hang up."""
+COMMIT_SECONDS: Final = 2.0
+"""How long a COMMIT, which waits for a standby where there is one, may take after the deadline, by
+which all who wait for it were told, before we hang up. The server goes on with it all the same.
+"""
 
 CLOCK_SLACK: Final = timedelta(seconds=1)
 """How far the database's clock may be behind the last entry's time before nothing is recorded."""
+
+UNWRITABLE_SECONDS: Final = 10.0
+"""How long it counts that the database took nothing, where nothing was asked of it since."""
+
+_log: Final = logging.getLogger("aslgate.ledger")
 
 
 # --- What is recorded --------------------------------------------------------------------------
@@ -327,6 +341,8 @@ class Ledger:
         self.batches = self.committed = self.replayed = self.stale = self.refused = 0
         self.failed = self.unknown = 0
         self.halted: str | None = None
+        self._refusal: tuple[str, float] | None = None
+        self._said: object = None
 
     @property
     def queued(self) -> int:
@@ -337,6 +353,16 @@ class Ledger:
     def log(self) -> str:
         """The ledger's name, which every entry holds."""
         return self._log
+
+    def unwritable(self) -> str | None:
+        """Why the database, which may well answer readers, took nothing when it was last asked to
+        record something; `None`: it did, or that is too long ago to tell.
+        """
+        if self._refusal is not None:
+            why, at = self._refusal
+            if asyncio.get_running_loop().time() < at + UNWRITABLE_SECONDS:
+                return why
+        return None
 
     async def initialise(self, log: str) -> None:
         """Name the ledger, on its first start; from then on see that it has that name.
@@ -416,7 +442,7 @@ class Ledger:
 
         Raises `Stale`, `IdempotencyKeyReused`, `AlreadyRecorded`, `InvalidDocument` (the database
         cannot hold it), what a draft's `build` raised, and `Unavailable`: `queue-full`,
-        `stopping`, `database` and `contention` (nothing was recorded), `outcome-unknown`.
+        `stopping`, `database`, `replica` and `contention` (nothing was recorded), `outcome-unknown`.
         """
         if not 1 <= len(drafts) <= MOST_DRAFTS:
             raise ValueError(f"1 to {MOST_DRAFTS} drafts are recorded at once, not {len(drafts)}")
@@ -453,6 +479,7 @@ class Ledger:
             try:
                 await self._connected()
             except Exception as error:  # noqa: BLE001 - whatever it is, they are told, and we go on
+                self._notice(error)
                 told, self._queue = self._queue, {}
                 for request in told:
                     request.settle(_told(error))
@@ -495,6 +522,7 @@ class Ledger:
             batch.requests[0].settle(refused.told(batch.requests[0]))
         except Exception as error:  # noqa: BLE001 - the writer survives anything
             self._hang_up()
+            self._notice(error)
             self.failed += not batch.committing
             self.unknown += batch.committing
             for request in batch.requests:
@@ -504,6 +532,8 @@ class Ledger:
 
     def _settle(self, batch: _Batch) -> None:
         """The batch is durable: answer, and put those that must wait for it before the others."""
+        if batch.frontier.size > self.size:
+            self._notice(None)
         self.size, self._root = batch.frontier.size, batch.frontier.root
         self.batches += 1
         self.committed += len(batch.requests) - len(batch.postponed)
@@ -521,6 +551,26 @@ class Ledger:
             again = [request for request in batch.postponed if not request.abandoned]
             self._queue = dict.fromkeys([*again, *self._queue])
 
+    def _notice(self, error: Exception | None) -> None:
+        """Remember, and log, why nothing can be recorded: once, until something else is the matter or
+        (`None`) it is recorded again.
+        """
+        self._refusal = None
+        if isinstance(error, _CANNOT_WRITE):
+            said = [type(error).__name__, getattr(error, "sqlstate", None)]
+            why = f"the database takes no records ({', '.join(filter(None, said))})"
+            self._refusal = (why, asyncio.get_running_loop().time())
+        # Not by its words: they name another file each time.
+        matter = error and (type(error), getattr(error, "sqlstate", None))
+        if matter == self._said or isinstance(error, asyncpg.LockNotAvailableError):
+            return
+        self._said = matter
+        if error is None:
+            _log.warning("the ledger records again")
+        else:
+            cause = f" ({error.__cause__})" if error.__cause__ else ""
+            _log.error("the ledger does not record: %s%s", error, cause)
+
     async def _within_time(self, batch: _Batch) -> None:
         """Run the transaction, and hang up on a database that does not answer.
 
@@ -534,9 +584,12 @@ class Ledger:
         if not transaction.done():
             self._hang_up()
             await asyncio.wait((transaction,), timeout=1)
-        if not transaction.done():
-            transaction.cancel()
-            raise TimeoutError("the database does not answer")
+            if not transaction.done():
+                transaction.cancel()
+                raise TimeoutError("the database does not answer")
+            # Not that we hung up, as the driver says then, but why.
+            if isinstance(error := transaction.exception(), UNREACHABLE):
+                raise TimeoutError("the database does not answer") from error
         transaction.result()
 
     async def _connected(self) -> Any:
@@ -570,9 +623,7 @@ class Ledger:
         """
         try:
             await connection.execute("BEGIN; SELECT FROM ledger_head FOR UPDATE")  # (1)
-            head = await connection.fetchrow(
-                "SELECT size, frontier, root, last_at, clock_timestamp() AS now FROM ledger_head"
-            )
+            head = await connection.fetchrow(_HEAD)
             frontier = self._checked(head)
             pages = _Pages(self._log, batch, frontier, max(head["last_at"], head["now"]))
             await pages.read(connection)  # (2)
@@ -607,6 +658,8 @@ class Ledger:
             )
         if head["now"] < head["last_at"] - CLOCK_SLACK:
             raise Unavailable("database", "the database's clock is behind its last entry's time")
+        if self._database.require_replica and not head["replicated"]:
+            raise Unavailable("replica", NOT_REPLICATED)
         return frontier
 
 
@@ -837,27 +890,29 @@ def _insert(table: Table) -> str:
 # withdrawals, approvals and liftings to a piece of evidence.
 _INSERTS: Final[Mapping[Table, str]] = {
     table: _insert(table)
-    for table in (
-        tables.ledger_entry,
-        tables.ledger_tile,
-        tables.policy_version,
-        tables.policy_approval,
-        tables.policy_activation,
-        tables.model_version,
-        tables.evidence,
-        tables.withdrawal,
-        tables.exception_approval,
-        tables.lifting,
-        tables.determination,
-        tables.gate,
-        tables.idempotency,
-    )
+    for table in (tables.ledger_entry, tables.ledger_tile, *tables.FILED, tables.idempotency)
 }
 
 _VALUES: Final = {row: attrgetter(*(named.name for named in fields(row))) for row in TABLE_OF}
 
 # Who finds one of these taken did not choose it: the head gave it out.
 _PLACES: Final = frozenset({"ledger_entry_pkey", "ledger_tile_pkey"})
+
+_HEAD: Final = f"""
+    SELECT size, frontier, root, last_at, clock_timestamp() AS now, {REPLICATED} AS replicated
+    FROM ledger_head
+"""  # noqa: S608
+
+# What a server says that answers and cannot write: no room, its disk fails, it is a standby. Or it
+# says nothing, for a COMMIT waits for a standby that is gone, and then whoever comes for that COMMIT.
+_CANNOT_WRITE: Final = (
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.InternalServerError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.LockNotAvailableError,
+    TimeoutError,
+)
 
 _LAST: Final = (
     select(tables.ledger_entry.c.index, tables.ledger_entry.c.at)

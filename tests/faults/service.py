@@ -167,6 +167,11 @@ class Served:
         self._process.kill()
         self._process.wait(10)
 
+    def wait_until_ended(self) -> None:
+        """Wait until the process has ended, whoever sees to that."""
+        assert self._process is not None
+        self._process.wait(10)
+
     def terminate(self) -> int:
         """SIGTERM; the exit code that it ends with."""
         assert self._process is not None

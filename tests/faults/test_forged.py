@@ -9,7 +9,7 @@ each answer that rests on it names it, and whoever is named can say that it was 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -25,6 +25,7 @@ from app.operations import determine
 from app.operations.audit import Report, Sweep
 from app.storage.database import OWNER, SERVICE, Database, migrate, prepare_roles
 from app.storage.embedded import EmbeddedPostgres
+from app.vocabulary import read_instant, write_instant
 from tests.faults.test_tampering import run, sealed
 from tests.http.conftest import BOOTSTRAP_KEY, Service, running
 from tests.http.small import decide, found, in_force, policy, post, register
@@ -121,6 +122,73 @@ async def test_a_forged_answer_does_not_follow_from_its_evidence(server: Embedde
         assert first is not None
         assert first.index == forged.index
         assert "/decision" in first.what
+
+
+async def test_answers_of_no_known_engine_are_found(server: EmbeddedPostgres) -> None:
+    """Their words are not taken for those of any engine, and the sweep goes on to its end."""
+    async with recorded(server) as (service, client):
+        made = await decide(client, "m@1")
+        forged_at = set[int | None]()
+        for semantics in (999, 0, "3", None):
+            engine = {"version": "0.1.0", "semantics": semantics}
+            forged, connection = await add(
+                service,
+                "determination",
+                f"det_{semantics}",
+                made["provenance"]["actor"],
+                provenance=made["provenance"] | {"engine": engine},
+            )
+            await add_row(connection, forged, made["provenance"]["at"])
+            forged_at.add(forged.index)
+
+        report = await audit(service)
+        unknown = "it cannot be recomputed: it was decided under "
+        assert {one.index for one in report.findings if unknown in one.what} == forged_at
+        assert {one.index for one in report.findings} == forged_at
+        assert report.replayed == 5
+
+
+async def test_an_answer_that_speaks_for_later_than_its_recording_is_found(
+    server: EmbeddedPostgres,
+) -> None:
+    """It follows from its evidence, and would pass for one of a time when nobody had asked yet."""
+    async with recorded(server) as (service, client):
+        await decide(client, "m@1")
+        made = await decide(client, "m@1")
+
+        async def add_later(days: int, since: str) -> tuple[int, str]:
+            at = write_instant(read_instant(made["provenance"]["at"]) + timedelta(days, 30))
+            forged, connection = await add(
+                service,
+                "determination",
+                f"det_{days}",
+                made["provenance"]["actor"],
+                provenance=made["provenance"] | {"at": at},
+                changed=made["changed"] | {"since": since},
+            )
+            await add_row(connection, forged, at)
+            return forged.index, at
+
+        # Clocks differ by so much.
+        await add_later(0, made["id"])
+        assert (await audit(service)).is_clean
+        index, at = await add_later(30, "det_0")
+        (finding,) = (await audit(service)).findings
+        assert finding.index == index
+        assert finding.what.startswith(f"it speaks for {at}, after it was recorded at ")
+
+
+async def add_row(connection: Any, forged: StoredEntry, at: str) -> None:
+    """The row by which a determination like the last one is found; and be done."""
+    await connection.execute(
+        "INSERT INTO determination SELECT $1, $2, model, action, policy, policy_version, "
+        "policy_digest, decision, level, $3, valid_until, as_known FROM determination LIMIT 1",
+        forged.index,
+        forged.subject,
+        read_instant(at),
+    )
+    await connection.execute("COMMIT")
+    await connection.close()
 
 
 async def test_an_older_engine_is_found_where_it_answers_after_a_newer_one(

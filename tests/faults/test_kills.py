@@ -1,10 +1,5 @@
-"""Whatever is killed while sixteen clients write, nothing that was acknowledged is lost.
+"""Whatever is killed while sixteen clients write, nothing that was acknowledged is lost."""
 
-ASLGATE_TORTURE=1 runs ten times as many rounds.
-"""
-
-import http.client
-import os
 import random
 import time
 from collections.abc import Callable
@@ -12,20 +7,15 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from tests.faults.conftest import Figures
-from tests.faults.recorded import read_ledger, violations
-from tests.faults.service import KEY, Service
-from tests.faults.writers import Write, Writers
+from tests.faults.conftest import Figures, see_that_all_is_there
+from tests.faults.service import Service
+from tests.faults.writers import Writers
+from tests.torture import at_most, rounds
 
-TORTURE = os.environ.get("ASLGATE_TORTURE") == "1"
 DEADLINE_SECONDS = 2.0
 SLACK_SECONDS = 0.75
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1800 if TORTURE else 120)]
-
-
-def rounds(short: int) -> range:
-    return range(short * 10 if TORTURE else short)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(at_most(120))]
 
 
 def kill_service(service: Service) -> None:
@@ -65,8 +55,16 @@ def test_a_kill_loses_nothing_that_was_acknowledged(
             took = time.monotonic() - begun
             recovered.append(took + writers.wait_for(1))
         writers.wait_for(40)
-    _see_that_all_is_there(service, writers, figures, f"{len(recovered)} rounds", recovered)
+    see_that_all_is_there(service, writers, figures, f"{len(recovered)} rounds", recovered)
     assert max(recovered) < 15
+
+
+def test_a_service_under_load_is_ready_all_the_time(service: Service) -> None:
+    """Whoever asks while others write is not told that the ledger is shorter than it was."""
+    with Writers(service.port) as writers:
+        writers.wait_for(20)
+        said = [service.readiness() for _ in range(60)]
+    assert set(said) == {(200, '{"status":"ready"}')}
 
 
 def test_a_stop_under_load_drains_and_loses_nothing(service: Service, figures: Figures) -> None:
@@ -82,7 +80,7 @@ def test_a_stop_under_load_drains_and_loses_nothing(service: Service, figures: F
             service.start()
         writers.wait_for(40)
     assert writers.truncated == 0
-    _see_that_all_is_there(service, writers, figures, f"{len(stopped)} stops", stopped)
+    see_that_all_is_there(service, writers, figures, f"{len(stopped)} stops", stopped)
     assert max(stopped) < 8
 
 
@@ -114,38 +112,4 @@ def test_a_frozen_database_is_answered_for_in_time(service: Service, figures: Fi
             assert orjson.loads(refusal.body)["type"] == "urn:aslgate:problem:unavailable"
     assert again < 2
     slowest = f"slowest answer {max(writers.seconds):.2f} s"
-    _see_that_all_is_there(service, writers, figures, f"3 s frozen, {slowest}", [again])
-
-
-def _see_that_all_is_there(
-    service: Service, writers: Writers, figures: Figures, what: str, recovered: list[float]
-) -> None:
-    acknowledged = writers.acknowledged()
-    ledger = read_ledger(service.address())
-    found = violations(ledger, writers.writes)
-    lost = sum(violation.startswith("LOST") for violation in found)
-    times = ", ".join(f"{seconds:.2f}" for seconds in recovered[:6])
-    unknown = sum(not write.is_settled for write in writers.writes)
-    again = sum(write.attempts > 1 for write in writers.writes)
-    figures(
-        f"{what}, {len(acknowledged)} acknowledged, {lost} lost, {again} asked again, "
-        f"{sum(write.replayed for write in writers.writes)} replayed, {unknown} abandoned, "
-        f"{writers.truncated} truncated, {len(writers.refusals)} refused; seconds: {times}"
-    )
-    assert writers.broken == []
-    assert found == []
-    determinations = [write for write in acknowledged if write.kind == "determination"]
-    assert {write.kind for write in acknowledged} >= {"determination", "assessment", "sign-off"}
-    for write in determinations[:: max(1, len(determinations) // 100)]:
-        assert _read(service.port, write) == write.answer
-
-
-def _read(port: int, write: Write) -> bytes:
-    """What the service says now of a determination."""
-    assert write.answer is not None
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    path = f"{write.path}/{orjson.loads(write.answer)['id']}"
-    connection.request("GET", path, headers={"Authorization": f"Bearer {KEY}"})
-    body = connection.getresponse().read()
-    connection.close()
-    return body
+    see_that_all_is_there(service, writers, figures, f"3 s frozen, {slowest}", [again])

@@ -55,14 +55,22 @@ def digest(entry: Entry) -> str:
     return f"sha256:{hashlib.sha256(entry.document).hexdigest()}"
 
 
-def determination(index: int, evidence: list[Entry], policy: Entry) -> Entry:
+def activation(index: int, version: str, in_force_from: str) -> Entry:
+    said = {"policy": "p", "digest": f"sha256:{version}", "in_force_from": in_force_from}
+    return entry(index, "policy-activation", f"pac_{index}", said)
+
+
+def determination(
+    index: int, evidence: list[Entry], policy: Entry, decision: str = "deny"
+) -> Entry:
     id = f"det_{index}"
     provenance = {
         "known_at": index,
-        "policy": {"digest": policy.said["digest"]},
+        "policy": {"name": "p", "digest": policy.said["digest"]},
         "evidence": [{"id": piece.subject, "digest": digest(piece)} for piece in evidence],
+        "at": "2026-01-01T00:00:00Z",
     }
-    said = {"id": id, "model": MODEL, "provenance": provenance}
+    said = {"id": id, "model": MODEL, "decision": decision, "provenance": provenance}
     return entry(index, "determination", id, said)
 
 
@@ -85,11 +93,12 @@ def write(entry: Entry, key: str, times: tuple[float, float]) -> Write:
 
 
 def a_true_ledger() -> tuple[LedgerRead, list[Write]]:
-    policy = entry(0, "policy-activation", "pac_0", {"policy": "p", "digest": "sha256:p"})
+    policy = activation(0, "p", "2025-05-14T00:00:00Z")
     model = entry(1, "model", MODEL, {"model": MODEL})
     first = entry(2, "assessment", "asm_2", {"id": "asm_2", "model": MODEL, "assessor": "one"})
     answer = determination(3, [first], policy)
-    second = entry(4, "sign-off", "sgn_4", {"id": "sgn_4", "model": MODEL, "reason": "two"})
+    approved = {"id": "sgn_4", "model": MODEL, "role": "ceo", "reason": "two"}
+    second = entry(4, "sign-off", "sgn_4", approved)
     again = determination(5, [first, second], policy)
     entries = (policy, model, first, answer, second, again)
     writes = [write(e, f"k{e.index}", (e.index, e.index + 0.5)) for e in entries[1:]]
@@ -203,6 +212,64 @@ def test_a_ledger_that_was_tampered_with_is_told_from_a_true_one(tamper: Tamper)
     """Whoever could tamper could also make the tree anew, so that is not what tells."""
     ledger, writes = a_true_ledger()
     assert violations(with_its_tree(tamper(ledger, writes)), writes) != []
+
+
+@pytest.mark.parametrize(
+    ("activations", "goes_by"),
+    [
+        ([("p", "2025-05-14"), ("q", "2025-12-01")], "p"),
+        ([("p", "2025-05-14"), ("q", "2026-01-02")], "q"),
+        ([("p", "2026-01-02")], "p"),
+    ],
+)
+def test_a_version_that_was_not_in_force_is_told(
+    activations: list[tuple[str, str]], goes_by: str
+) -> None:
+    """Too old by then, not yet in force, and none at all in force."""
+    entries = [
+        activation(index, version, f"{day}T00:00:00Z")
+        for index, (version, day) in enumerate(activations)
+    ]
+    entries.append(entry(len(entries), "model", MODEL, {"model": MODEL}))
+    policy = next(one for one in entries if one.said.get("digest") == f"sha256:{goes_by}")
+    entries.append(determination(len(entries), [], policy))
+    found = violations(ledger_of(entries), [])
+    assert found == [f"{len(entries) - 1} goes by a version that was not in force"]
+
+
+def test_an_allow_that_the_evidence_does_not_carry_is_told() -> None:
+    """Each piece that it needs is missed, and what was found against it is too."""
+    pieces: list[tuple[str, dict[str, Any]]] = [
+        ("assessment", {"assessor": "1", "findings": [{"outcome": "ruled-out"}]}),
+        ("safeguard", {"stated_by": "2", "standard": "asl-2-deployment"}),
+        ("safeguard", {"stated_by": "3", "standard": "asl-2-security"}),
+        ("sign-off", {"reason": "4", "role": "ceo"}),
+        ("sign-off", {"reason": "5", "role": "responsible-scaling-officer"}),
+        ("assessment", {"assessor": "6", "findings": [{"outcome": "reached"}]}),
+    ]
+
+    def told(chosen: list[tuple[str, dict[str, Any]]]) -> list[str]:
+        policy = activation(0, "p", "2025-05-14T00:00:00Z")
+        model = entry(1, "model", MODEL, {"model": MODEL})
+        evidence = [
+            entry(index, kind, f"e{index}", {"model": MODEL} | said)
+            for index, (kind, said) in enumerate(chosen, 2)
+        ]
+        allows = determination(2 + len(evidence), evidence, policy, "allow")
+        return violations(ledger_of([policy, model, *evidence, allows]), [])
+
+    enough = pieces[:5]
+    assert told(enough) == []
+    for left_out in enough:
+        found = told([piece for piece in enough if piece is not left_out])
+        assert [one.partition(":")[0] for one in found] == ["OPEN"]
+    assert told(pieces) == ["OPEN: 8 allows what has reached a threshold"]
+
+
+def ledger_of(entries: list[Entry]) -> LedgerRead:
+    """A true ledger of these, each recorded by one request."""
+    written = tuple(Written(f"k{e.index}".encode(), e.index, 1) for e in entries)
+    return with_its_tree(LedgerRead(len(entries), entries[-1].at, tuple(entries), written, NO_TREE))
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,10 @@ Every client asks whichever of them answers, so a request that one of them took 
 comes again to another. What the database holds in the end is checked against everything that
 anybody was told: all that was acknowledged is there once and in the order of the answers, and each
 checkpoint that any of the services ever showed is of the history that is there.
-
-ASLGATE_TORTURE=1 runs ten times as many rounds.
 """
 
 import base64
 import http.client
-import os
 import random
 import threading
 import time
@@ -30,15 +27,11 @@ from tests.faults.conftest import Figures, put_policy_in_force
 from tests.faults.recorded import LOG, of_checkpoints, read_ledger, violations
 from tests.faults.service import Served, Service, kill_all, postgres_on
 from tests.faults.writers import Writers
+from tests.torture import at_most, rounds
 
-TORTURE = os.environ.get("ASLGATE_TORTURE") == "1"
 PROCESSES = 4
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(3600 if TORTURE else 240)]
-
-
-def rounds(short: int) -> range:
-    return range(short * 10 if TORTURE else short)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(at_most(240))]
 
 
 @dataclass

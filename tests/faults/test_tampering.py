@@ -27,12 +27,14 @@ from typer.testing import CliRunner
 
 from app.canonical import canonical_json, digest
 from app.cli import app as commands
+from app.errors import Unavailable
 from app.ledger.checkpoint import Checkpoint, KeyStatement
 from app.ledger.entry import Kind, entry_bytes
 from app.ledger.merkle import Frontier, leaf_hash
 from app.ledger.note import Note, SignatureType, SigningKey
 from app.ledger.tiles import completed_tiles
 from app.ledger.verification import StoredEntry
+from app.operations import audit, looking
 from app.operations.audit import Report, Sweep, Trusted
 from app.storage.database import OWNER, SERVICE, Database, migrate, prepare_roles
 from app.storage.embedded import EmbeddedPostgres
@@ -153,7 +155,9 @@ class Attacked:
                 await _grow(connection, entries)
         await connection.close()
 
-    def audit(self, *, replays: bool = False, kept: bool = False, key: bool = False) -> Report:
+    def audit(
+        self, *, replays: bool = False, kept: bool = False, key: bool = False, processes: int = 1
+    ) -> Report:
         """What an auditor finds; with the checkpoint that was kept, or with the key only."""
         trusted = Trusted(
             (self.untouched.key.verifier,) if kept or key else (),
@@ -164,7 +168,8 @@ class Attacked:
             address = self.untouched.server.dsn(self.name, SERVICE)
             database = Database(address, throwaway=True, audits=True)
             try:
-                return await Sweep(database, replays=replays, trusted=trusted).go_on()
+                sweep = Sweep(database, replays=replays, processes=processes, trusted=trusted)
+                return await sweep.go_on()
             finally:
                 await database.close()
 
@@ -263,6 +268,36 @@ def test_an_untouched_ledger_is_clean(ledger: Attacked) -> None:
     assert (report.verified, report.size) == (ledger.untouched.size,) * 2
     assert report.replayed > 400
     assert (report.outside, report.unverified) == (300, None)
+
+
+def test_several_processes_find_what_one_finds(
+    ledger: Attacked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In ranges of a hundred, which are no whole tiles, and with a gap over the end of one."""
+    monkeypatch.setattr(looking, "RANGE", 100)
+    monkeypatch.setattr(audit, "WORTH_ENTRIES", 100)
+    assert ledger.audit(processes=3) == ledger.audit()
+
+    ledger.sql(
+        "UPDATE ledger_tile SET hashes = 'x' || substr(hashes, 2)",
+        "UPDATE ledger_entry SET actor = 'key_x' WHERE index = 150",
+        "UPDATE determination SET level = 'another' WHERE index = 220",
+        "UPDATE ledger_entry SET at = at - interval '1 d' WHERE index = 300",
+        "DELETE FROM ledger_entry WHERE index BETWEEN 395 AND 405",
+    )
+    alone, together = ledger.audit(), ledger.audit(processes=3)
+
+    assert together == alone
+    assert {0, 150, 220, 300, 395} <= {one.index for one in alone.findings}
+
+
+def test_a_process_that_ends_has_found_nothing_sound(
+    ledger: Attacked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "WORTH_ENTRIES", 100)
+    monkeypatch.setattr(looking, "_PROGRAM", "")
+    with pytest.raises(Unavailable, match="has ended before its time"):
+        ledger.audit(processes=2)
 
 
 def test_what_an_audit_cannot_see_alone_it_says(ledger: Attacked) -> None:

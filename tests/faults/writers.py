@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,6 +27,8 @@ ACTION = "external-deployment"
 WRITES_A_MODEL = 12
 """After so many writes each writer turns to a new model, or its evidence would grow for ever."""
 ABANDONED_SHARE = 0.03
+REACHED_SHARE = 0.05
+"""Of the assessments so many find what closes the gate for that model, for good."""
 GIVE_UP_SECONDS = 60.0
 
 
@@ -86,6 +89,8 @@ class Writers:
     def __post_init__(self) -> None:
         self._stop = threading.Event()
         self._run = f"{time.time_ns():x}"
+        # All of the same time: a later one could answer what an earlier one found.
+        self._yesterday = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}T00:00:00Z"
         self._threads = [
             threading.Thread(target=self._writer, args=(number,), name=f"writer-{number}")
             for number in range(self.count)
@@ -131,6 +136,12 @@ class Writers:
             assert waited < seconds, f"{len(came)} of {more} acknowledged in {waited:.1f} s"
             time.sleep(0.01)
 
+    def ask(self, write: Write, *, port: int | None = None) -> None:
+        """Ask for this one once, of `port` or of whoever there is, and go by whatever comes of it."""
+        if write not in self.writes:
+            self.writes.append(write)
+        self._attempt(self._connection(port), write).close()
+
     # --- One client ----------------------------------------------------------------------------
 
     def _writer(self, number: int) -> None:
@@ -150,8 +161,8 @@ class Writers:
                     time.sleep(chance.uniform(0.01, 0.1))
         connection.close()
 
-    def _connection(self) -> http.client.HTTPConnection:
-        port = random.choice((self.port, *self.others))
+    def _connection(self, port: int | None = None) -> http.client.HTTPConnection:
+        port = port or random.choice((self.port, *self.others))
         return http.client.HTTPConnection("127.0.0.1", port, timeout=15)
 
     def _story(self, number: int, chance: random.Random) -> Iterator[Write]:
@@ -162,34 +173,48 @@ class Writers:
             model = f"fault/{self._run}-{number % 4}-{n // WRITES_A_MODEL}@1"
             if n % WRITES_A_MODEL == 0:
                 yield self._write("model", "/v1/models", {"model": model, "developer": "anthropic"})
-            kind = chance.choice(("determination", "determination", "assessment", "sign-off"))
-            yield self._write_of(kind, model, f"{self._run}-{number}-{n}")
+            kind = chance.choice((*["determination"] * 3, "assessment", "sign-off", "safeguard"))
+            yield self._write_of(kind, model, f"{self._run}-{number}-{n}", chance)
 
-    def _write_of(self, kind: str, model: str, mark: str) -> Write:
+    def _write_of(self, kind: str, model: str, mark: str, chance: random.Random) -> Write:
         if kind == "determination":
             question = {"model": model, "action": ACTION, "policy": POLICY}
             return self._write(kind, "/v1/determinations", question)
         if kind == "assessment":
-            finding = {
-                "policy": POLICY,
-                "threshold": "CBRN-3",
-                "outcome": "ruled-out",
-                "by": ["ceo", "responsible-scaling-officer"],
-                "reason": "because",
-            }
+            outcome = "reached" if chance.random() < REACHED_SHARE else "ruled-out"
+            findings = [
+                {
+                    "policy": POLICY,
+                    "threshold": threshold,
+                    "outcome": outcome,
+                    "by": ["ceo", "responsible-scaling-officer"],
+                    "reason": "because",
+                }
+                for threshold in ("CBRN-3", "AI R&D-4")
+            ]
             body = {
                 "model": model,
                 "kind": "comprehensive",
-                "conducted_at": "2025-05-20T00:00:00Z",
+                "conducted_at": self._yesterday,
                 "assessor": mark,
-                "findings": [finding],
+                "findings": findings,
             }
             return self._write(kind, "/v1/assessments", body)
+        if kind == "safeguard":
+            safeguard = {
+                "model": model,
+                "policy": POLICY,
+                "standard": chance.choice(("asl-2-deployment", "asl-2-security")),
+                "met": True,
+                "valid_from": self._yesterday,
+                "stated_by": mark,
+            }
+            return self._write(kind, "/v1/safeguards", safeguard)
         body = {
             "model": model,
             "policy": POLICY,
             "action": ACTION,
-            "role": "ceo",
+            "role": chance.choice(("ceo", "responsible-scaling-officer")),
             "verb": "approved",
             "reason": mark,
         }

@@ -4,6 +4,7 @@ Threshold `T` asks for standard `s` before `deploy`, unless it is ruled out: by 
 one on a stronger model, or by one that is carried over.
 """
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -74,16 +75,31 @@ async def in_force(
     service: Service, client: httpx.AsyncClient, document: Json, since: str = "2024-01-01T00:00:00Z"
 ) -> None:
     """Record the document by somebody else, and let the client approve and activate it."""
-    path = f"/v1/policies/{document['policy']}/versions"
-    async with service.client((await service.new_key("policy-author")).text) as author:
-        recorded = await author.post(path, json=document)
-    assert recorded.status_code == 201, recorded.text
-    said = {"in_force_from": since, "retroactive": True, "reason": "as published"}
-    if since > write_instant(datetime.now(UTC)):
-        said = {"in_force_from": since}
-    for step, body in (("approvals", {"reason": "as published"}), ("activation", said)):
-        answer = await client.post(f"{path}/{document['version']}/{step}", json=body)
-        assert answer.status_code == 201, answer.text
+    for step in into_force(service, client, document, since):
+        await step()
+
+
+def into_force(
+    service: Service, client: httpx.AsyncClient, document: Json, since: str
+) -> tuple[Callable[[], Awaitable[None]], ...]:
+    """The three steps of that, to be taken one after the other."""
+    path = f"policies/{document['policy']}/versions"
+
+    async def record() -> None:
+        async with service.client((await service.new_key("policy-author")).text) as author:
+            await post(author, path, document)
+
+    async def approve() -> None:
+        said = {"reason": "as published"}
+        await post(client, f"{path}/{document['version']}/approvals", said)
+
+    async def activate() -> None:
+        said: Json = {"in_force_from": since, "retroactive": True, "reason": "as published"}
+        if since > write_instant(datetime.now(UTC)):
+            said = {"in_force_from": since}
+        await post(client, f"{path}/{document['version']}/activation", said)
+
+    return record, approve, activate
 
 
 async def post(client: httpx.AsyncClient, path: str, body: Json, **how: Any) -> Json:

@@ -127,7 +127,7 @@ def blocking(postgres: EmbeddedPostgres, seeded_template: str) -> Iterator[Block
 
 LATER_VERSION = document() | {"version": "9.0", "effective": "2031-01-01"}
 EXAMPLES = settings(
-    max_examples=300,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     print_blob=True,

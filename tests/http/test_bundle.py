@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.canonical import canonical_json, sha256_hex
 from app.cli.offline import NOT_RECOMPUTED, check_file
+from app.cli.service import ALLOWED, DENIED, FAILED
 from app.ledger.bundle import InvalidBundle, read_bundle
 from app.ledger.bundle import bundle_of as bundle_written
 from app.ledger.checkpoint import Checkpoint
@@ -31,6 +33,7 @@ from app.ledger.note import SignatureType, SigningKey, VerifierKey, read_note, r
 from app.operations.bundle import Checked, check_bundle
 from app.storage.embedded import EmbeddedPostgres
 from app.storage.signer_files import new_ledger_key
+from app.vocabulary import Decision, write_instant
 from tests.http.conftest import BOOTSTRAP_KEY, Service, running
 from tests.http.published import RELEASE, SONNET, Json, asked, problem
 from tests.http.small import ACTION, decide, found, in_force, policy, post, register, soon
@@ -161,6 +164,11 @@ def refused_by_the_other(bundle: Json, key: VerifierKey, *witnesses: VerifierKey
     except (InvalidSignature, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return True
     return False
+
+
+def shown_of(file: Path, key: VerifierKey, *, as_json: bool, **how: Any) -> int:
+    """The exit code of `aslgate ledger verify FILE`."""
+    return check_file(file, [key], [], as_json=as_json, **({"now": datetime.now(UTC)} | how))
 
 
 def kinds(bundle: Json) -> list[str]:
@@ -449,7 +457,7 @@ def test_an_answer_about_the_past_is_not_shown_as_one_of_today(
         provenance = document["provenance"]
         assert checked(bundle, made.key).is_of_the_past == is_past
 
-        assert check_file(file, [made.key], [], as_json=True) == 0
+        assert shown_of(file, made.key, as_json=True) == 0
         shown = json.loads(capsys.readouterr().out)
         assert shown["of_the_past"] == is_past
         assert (shown["as_of"], shown["known_at"]) == (provenance["at"], provenance["known_at"])
@@ -457,7 +465,7 @@ def test_an_answer_about_the_past_is_not_shown_as_one_of_today(
         assert shown["semantics"] == provenance["engine"]["semantics"]
         assert shown["valid_until"] == document["valid_until"]
 
-        assert check_file(file, [made.key], [], as_json=False) == 0
+        assert shown_of(file, made.key, as_json=False) == 0
         for said in (capsys.readouterr().out, run_verify(file, "--key", made.key).stdout):
             assert ("ASKED ABOUT THE PAST" in said) == is_past
             assert (
@@ -473,9 +481,9 @@ def test_without_evidence_it_is_said_and_has_an_exit_code_of_its_own(
 ) -> None:
     file = tmp_path / "bundle.json"
     file.write_text(json.dumps(made.without))
-    assert check_file(file, [made.key], [], as_json=False) == NOT_RECOMPUTED == 4
+    assert shown_of(file, made.key, as_json=False) == NOT_RECOMPUTED == 4
     assert "NOT RECOMPUTED" in capsys.readouterr().out
-    assert check_file(file, [made.key], [], as_json=True) == NOT_RECOMPUTED
+    assert shown_of(file, made.key, as_json=True) == NOT_RECOMPUTED
     shown = json.loads(capsys.readouterr().out)
     assert (shown["holds"], shown["recomputed"]) == (True, False)
     assert "NOT RECOMPUTED" in run_verify(file, "--key", made.key).stdout
@@ -582,6 +590,62 @@ def test_what_a_log_signs_and_follows_holds(made: Made) -> None:
         assert not refused_by_the_other(honest, FORGER.verifier)
 
 
+NO_SEMANTICS: tuple[object, ...] = (999, 0, -1, "3", True, None, [])
+
+
+def by_the_engine(named: object) -> Callable[[Written], None]:
+    """The determination names that engine; `...`: it names none."""
+
+    def change(written: Written) -> None:
+        provenance = written[-1][1]["provenance"]
+        if named is ...:
+            del provenance["engine"]
+        else:
+            provenance["engine"] = named
+
+    return change
+
+
+@pytest.mark.parametrize("without", [False, True], ids=["whole", "without"])
+@pytest.mark.parametrize(
+    "named",
+    [
+        *({"version": "0.1.0", "semantics": one} for one in NO_SEMANTICS),
+        {"version": "0.1.0"},
+        "3",
+        None,
+        ...,
+    ],
+    ids=repr,
+)
+def test_an_engine_that_nobody_knows_is_a_finding(
+    made: Made, named: object, without: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is not guessed at what its words mean, with the evidence or without it."""
+    file = tmp_path / "bundle.json"
+    file.write_text(json.dumps(forged(made.whole, by_the_engine(named), without=without)))
+
+    assert shown_of(file, FORGER.verifier, as_json=False) == FAILED
+    assert "it cannot be recomputed: it was decided under " in capsys.readouterr().out
+    assert shown_of(file, FORGER.verifier, as_json=True) == FAILED
+    assert json.loads(capsys.readouterr().out)["holds"] is False
+
+
+@pytest.mark.parametrize(
+    ("field", "word"),
+    [("decision", "perhaps"), ("decision", None), ("valid_until", 7), ("valid_until", "soon")],
+)
+def test_what_is_no_answer_is_a_finding_without_evidence_too(
+    made: Made, field: str, word: object, tmp_path: Path
+) -> None:
+    def change(written: Written) -> None:
+        written[-1][1][field] = word
+
+    file = tmp_path / "bundle.json"
+    file.write_text(json.dumps(forged(made.whole, change, without=True)))
+    assert shown_of(file, FORGER.verifier, as_json=False) == FAILED
+
+
 @pytest.mark.parametrize("without", [False, True], ids=["whole", "without"])
 @pytest.mark.parametrize(
     "change",
@@ -617,10 +681,74 @@ def test_that_it_has_lapsed_is_said(
 
     file = tmp_path / "bundle.json"
     file.write_text(json.dumps(forged(made.whole, lapsed, without=True)))
-    check_file(file, [FORGER.verifier], [], as_json=False)
+    shown_of(file, FORGER.verifier, as_json=False)
     assert "LAPSED: it held until 2020-01-01T00:00:00Z" in capsys.readouterr().out
-    check_file(file, [FORGER.verifier], [], as_json=True)
+    shown_of(file, FORGER.verifier, as_json=True)
     assert json.loads(capsys.readouterr().out)["lapsed"]
+
+
+# --- Now -------------------------------------------------------------------------------------------
+
+ALLOW, WITH_CONDITIONS = Decision.ALLOW, Decision.ALLOW_WITH_CONDITIONS
+
+
+def test_only_what_allows_now_lets_a_pipeline_go_on(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The decision, its end, and when it is about: each by itself is enough to say no."""
+    file, recorded = tmp_path / "bundle.json", checked(made.whole, made.key)
+    assert (recorded.decision, recorded.is_of_the_past) == (ALLOW, False)
+    begin = recorded.entry.at
+    for bundle, passing, now, against in (
+        (made.whole, {ALLOW}, begin, None),
+        (made.whole, {WITH_CONDITIONS}, begin, "the decision is `allow`"),
+        (made.whole, {ALLOW}, begin - timedelta(minutes=2), "whether it has lapsed cannot be told"),
+        (made.again, {ALLOW}, begin, "it was asked about the past"),
+        (made.earlier, {ALLOW}, begin, "the decision is `deny`"),
+    ):
+        file.write_text(json.dumps(bundle))
+        how = {"now": now, "passing": frozenset(passing)}
+        code = DENIED if against else ALLOWED
+        assert shown_of(file, made.key, as_json=False, **how) == code
+        said = capsys.readouterr().out
+        assert ("NOT ALLOWED NOW" in said) == bool(against)
+        assert (against or "") in said
+        assert shown_of(file, made.key, as_json=True, **how) == code
+        shown = json.loads(capsys.readouterr().out)
+        assert (shown["holds"], shown["allows_now"]) == (True, not against)
+        assert bool(shown["against"]) == bool(against)
+
+
+def test_what_has_lapsed_allows_nothing_any_more(made: Made, tmp_path: Path) -> None:
+    """From the instant on until which it held; before, this one is just not recomputed."""
+    end = checked(made.whole, made.key).entry.at + timedelta(days=1)
+
+    def ending(written: Written) -> None:
+        written[-1][1]["valid_until"] = write_instant(end)
+
+    file = tmp_path / "bundle.json"
+    file.write_text(json.dumps(forged(made.whole, ending, without=True)))
+    for now, code in ((end - timedelta(seconds=1), NOT_RECOMPUTED), (end, DENIED)):
+        how = {"now": now, "passing": frozenset({ALLOW})}
+        assert shown_of(file, FORGER.verifier, as_json=False, **how) == code
+
+
+def test_what_does_not_hold_allows_nothing_and_nor_does_what_was_not_recomputed(
+    made: Made, tmp_path: Path
+) -> None:
+    """Whatever it says; and a receipt does not say what was decided."""
+    file = tmp_path / "file"
+    how = {"now": checked(made.whole, made.key).entry.at, "passing": frozenset({ALLOW})}
+    file.write_text(json.dumps(made.without))
+    assert shown_of(file, made.key, as_json=False, **how) == NOT_RECOMPUTED
+    file.write_text(json.dumps(forged(made.whole, lambda _: None)))
+    assert shown_of(file, made.key, as_json=False, **how) == FAILED
+    file.write_text(made.receipt)
+    assert shown_of(file, made.key, as_json=False, **how) == DENIED
+    assert shown_of(file, made.key, as_json=False) == ALLOWED
+
+
+# --- Read differently ------------------------------------------------------------------------------
 
 
 def test_what_two_readers_read_differently_is_refused_in_one_line(

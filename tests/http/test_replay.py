@@ -2,8 +2,10 @@
 
 import asyncpg
 import httpx
+import orjson
 import pytest
 
+from app.determination.record import ENGINE_VERSION, SEMANTICS
 from app.storage.database import OWNER
 from tests.http.conftest import Service
 from tests.http.published import RELEASE, Json, asked, problem
@@ -20,6 +22,11 @@ async def replayed(client: httpx.AsyncClient, id: str, kind: str = DETERMINATION
     assert answer.status_code == 200, answer.text
     said: Json = answer.json()
     return said
+
+
+async def bundled(client: httpx.AsyncClient, id: str) -> httpx.Response:
+    """What is answered to whoever asks for the bundle; where there is one, it has no checkpoint yet."""
+    return await client.get(f"/v1/determinations/{id}/bundle")
 
 
 async def is_same(client: httpx.AsyncClient, id: str, kind: str = DETERMINATION) -> bool:
@@ -168,6 +175,81 @@ async def test_an_answer_of_an_engine_to_come_is_not_guessed_at(
     said = await replayed(empty_client, made["id"])
     assert (said["same"], said["recomputed"]) == (False, None)
     assert "semantics 999" in said["why"]
+
+
+ENGINE = orjson.dumps({"semantics": SEMANTICS, "version": ENGINE_VERSION})
+
+
+async def test_what_is_no_semantics_is_a_finding(
+    empty: Service, empty_client: httpx.AsyncClient
+) -> None:
+    """Of a determination and of a gate; and of the first nothing that rests on it is given out."""
+    await in_force(empty, empty_client, policy())
+    answer = await gate(empty_client, "nobody@1")
+    made = answer["answers"][0]
+    assert (await bundled(empty_client, made["id"])).json()["reason"] == "checkpoint-pending"
+    now = ENGINE
+    for named in (b"0", b"-1", b"999", b'"3"', b"true", b"3.0", b"null", b"[]"):
+        other = ENGINE.replace(str(SEMANTICS).encode(), named, 1)
+        for id, kind in ((answer["id"], GATE), (made["id"], DETERMINATION)):
+            await change(empty, id, now, other)
+            said = await replayed(empty_client, id, kind)
+            assert (said["same"], said["recomputed"]) == (False, None)
+            assert "it was decided under " in said["why"]
+        now = other
+        refused = await bundled(empty_client, made["id"])
+        assert problem(refused) == (409, "not-recomputable")
+        assert "it was decided under " in refused.json()["detail"]
+
+
+async def test_nothing_is_given_out_that_rests_on_what_cannot_be_read(
+    empty: Service, empty_client: httpx.AsyncClient
+) -> None:
+    await in_force(empty, empty_client, policy())
+    made = await decide(empty_client, "nobody@1")
+    recorded = await empty.store.record(made["id"])
+    assert recorded is not None
+    now = recorded.document
+    for new in (b"{", b'{"id":7}', b"[]", b"\xff", b'{"provenance":null}'):
+        await change(empty, made["id"], now, new)
+        assert problem(await bundled(empty_client, made["id"])) == (409, "not-recomputable")
+        now = new
+
+
+async def test_a_gate_of_before_engines_were_named_is_recomputed(
+    empty: Service, empty_client: httpx.AsyncClient
+) -> None:
+    """Under the meaning of its determinations, to the byte: nothing is added to it."""
+    await in_force(empty, empty_client, policy())
+    await register(empty_client, "m@1")
+    made = await gate(empty_client, "m@1")
+    assert made["engine"] == orjson.loads(ENGINE)
+    await change(empty, made["id"], b'"engine":' + ENGINE + b",", b"")
+    assert await is_same(empty_client, made["id"], GATE)
+    read = (await empty_client.get(f"/v1/gates/{made['id']}")).json()
+    assert "engine" not in read
+
+
+async def test_a_gate_is_recomputed_under_its_own_meaning(
+    empty: Service, empty_client: httpx.AsyncClient
+) -> None:
+    """Where no policy applies, nothing else names one; where one does, both name the same."""
+    alone = await gate(empty_client, "m@1")
+    older = f'"semantics":{SEMANTICS - 1}'.encode()
+    newer = f'"semantics":{SEMANTICS}'.encode()
+    await change(empty, alone["id"], newer, older)
+    assert await is_same(empty_client, alone["id"], GATE)
+    read = await empty_client.get(f"/v1/gates/{alone['id']}")
+    assert read.headers["Determination-Superseded"] == "true"
+
+    await in_force(empty, empty_client, policy())
+    made = await gate(empty_client, "m@1")
+    await change(empty, made["id"], newer, older)
+    said = await replayed(empty_client, made["id"], GATE)
+    assert (said["same"], said["why"]) == (
+        False,
+        "its determinations are not all there, or of several engines",
+    )
 
 
 @pytest.mark.parametrize(

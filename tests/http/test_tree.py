@@ -163,8 +163,11 @@ async def test_whoever_has_a_key_is_answered_however_many_have_none(
         answer = await anyone.get("/v1/ledger/tile/0/000.p/1")
         assert problem(answer) == (503, "unavailable")
         assert answer.json()["reason"] == "busy"
+        for path in ("checkpoint", "keys"):
+            assert (await anyone.get(f"/v1/ledger/{path}")).json()["reason"] == "busy"
         assert (await reader.get("/v1/ledger/tile/entries/000.p/1")).status_code == 200
-    assert (await anyone.get("/v1/ledger/tile/0/000.p/1")).status_code == 200
+    for path in ("tile/0/000.p/1", "keys"):
+        assert (await anyone.get(f"/v1/ledger/{path}")).status_code == 200
 
 
 # --- Proofs ------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Most of the evidence permits, so that the gate is often open: a law that says "n
 permissive" is empty where everything is denied (`test_the_gate_is_often_open` watches this).
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -61,13 +62,17 @@ ACTIONS = ("train", "deploy")
 STANDARDS = ("s3", "s1", "s4", "s2")
 THRESHOLDS = ("T2", "T1", "T3")
 
+EXAMPLES = int(os.environ.get("ASLGATE_EXAMPLES", "300"))
+
 law = settings(
-    max_examples=1000,
+    max_examples=EXAMPLES,
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-"""On how many examples a law is tried; what breaks one is printed with the seed to repeat it."""
+"""On how many examples a law is tried (`make laws` tries many more); what breaks one is printed with the
+seed to repeat it.
+"""
 
 VERSION = TypeAdapter(PolicyVersion)
 A_MODEL = TypeAdapter(ModelVersion)

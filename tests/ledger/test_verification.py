@@ -15,7 +15,7 @@ from app.ledger.checkpoint import Checkpoint
 from app.ledger.entry import Kind, entry_bytes
 from app.ledger.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from app.ledger.tiles import Tile, completed_tiles
-from app.ledger.verification import Finding, StoredEntry, Walk, first_of
+from app.ledger.verification import Finding, StoredEntry, Stretch, Walk, first_of, look
 
 LOG = "example.com/log"
 BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -75,7 +75,8 @@ def walked(
     walk = Walk(LOG)
     by_size = {one.size: one for one in signed}
     for first in range(0, len(entries), page):
-        walk.compare_tiles(walk.take(entries[first : first + page], by_size), kept[1])
+        seen = look(LOG, entries[first : first + page])
+        walk.compare_tiles(walk.take(seen, by_size), kept[1])
     walk.missing(kept[0].size)
     walk.compare_head(kept[0], kept[0].root)
     return walk
@@ -103,12 +104,16 @@ def test_an_upper_tile_is_held_against_the_tree_too() -> None:
     """65,536 leaves fill a tile of level 1."""
     leaves = [bytes([i % 251]) * 32 for i in range(65536)]
     frontier, nodes = Frontier().extended(leaves)
-    walk = Walk(LOG)
-    walk._nodes = {node: hashed for node, hashed in nodes.items() if node.level % 8 == 0}
+    stored = {
+        tile: (b"".join(nodes[node] for node in tile.nodes), nodes[tile.root])
+        for tile in completed_tiles(0, frontier.size)
+    }
     upper = Tile(1, 0)
-    hashes = b"".join(nodes[node] for node in upper.nodes)
-    broken = hashes[:64] + bytes(32) + hashes[96:]
-    walk.compare_tiles([upper], {upper: (broken, nodes[upper.root])})
+    hashes, root = stored[upper]
+    stored[upper] = hashes[:64] + bytes(32) + hashes[96:], root
+    walk = Walk(LOG)
+    for seen in (Stretch(0, BEGUN, BEGUN, leaves[:300]), Stretch(300, BEGUN, BEGUN, leaves[300:])):
+        walk.compare_tiles(walk.take([seen], {}), stored)
 
     (one,) = walk.findings
     assert one.index == 512
@@ -229,7 +234,7 @@ def test_the_walk_goes_on_where_the_ledger_has_grown() -> None:
     walk = Walk(LOG)
     for size in (100, 300, 300, 700):
         frontier, tiles = tree_of(entries[:size])
-        walk.compare_tiles(walk.take(entries[walk.index : size], {}), tiles)
+        walk.compare_tiles(walk.take(look(LOG, entries[walk.index : size]), {}), tiles)
         walk.compare_head(frontier, frontier.root)
 
     assert walk.findings == []

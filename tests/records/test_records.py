@@ -18,6 +18,7 @@ from app.assessment.sign_offs import SignOff
 from app.canonical import canonical_json, digest
 from app.decoding import decode_json
 from app.determination.decide import Question, decide
+from app.determination.provenance import engine_of
 from app.determination.record import (
     SEMANTICS,
     Engine,
@@ -26,12 +27,16 @@ from app.determination.record import (
     Provenance,
     determination_document,
 )
+from app.operations.ask_gate import AskedGate, gate_of
+from app.operations.determine import Asked, decide_on
 from app.parsing import parse
 from app.policy.language import canonical_policy, recorded_policy
-from app.policy.timeline import Activated, in_force_at, timeline
+from app.policy.timeline import Activated, PolicyInForce, in_force_at, timeline
+from app.storage.store import Policies, Snapshot
 from app.vocabulary import JSON, read_instant
 
 HERE = Path(__file__).parent
+AT = read_instant("2025-05-22T16:00:00Z")
 KINDS: tuple[tuple[str, str, TypeAdapter[Any]], ...] = (
     ("asm", "assessments", TypeAdapter(Assessment)),
     ("sfg", "safeguards", TypeAdapter(SafeguardReport)),
@@ -57,19 +62,23 @@ def evidence_of(bodies: dict[str, list[object]]) -> Evidence:
     return Evidence(assessments, safeguards, sign_offs)
 
 
-def recomputed(folder: Path, semantics: int) -> bytes:
-    """The determination that the engine of today gives, under those semantics, on what is kept."""
+def kept(folder: Path) -> tuple[PolicyInForce, ModelVersion, Evidence]:
+    """The policy version, which is in force, the model version, and what is known of it."""
     policy = (folder / "policy.json").read_bytes()
     bodies = decode_json((folder / "evidence.json").read_bytes())
     assert isinstance(bodies, dict)
     version = recorded_policy(policy)
     assert canonical_policy(version) == policy
-    evidence = evidence_of(bodies)
-    model = parse(TypeAdapter(ModelVersion), bodies["model"], JSON)
-    at = read_instant("2025-05-22T16:00:00Z")
-    in_force = in_force_at(timeline([Activated(version, digest(policy), version.effective)]), at)
+    in_force = in_force_at(timeline([Activated(version, digest(policy), version.effective)]), AT)
     assert in_force is not None
-    question = Question(model.model, "external-deployment", version.policy, at)
+    return in_force, parse(TypeAdapter(ModelVersion), bodies["model"], JSON), evidence_of(bodies)
+
+
+def recomputed(folder: Path, semantics: int) -> bytes:
+    """The determination that the engine of today gives, under those semantics, on what is kept."""
+    in_force, model, evidence = kept(folder)
+    version = in_force.version
+    question = Question(model.model, "external-deployment", version.policy, AT)
     return determination_document(
         decide(question, in_force, model, evidence, semantics),
         id=f"det_{0:032x}",
@@ -81,7 +90,7 @@ def recomputed(folder: Path, semantics: int) -> bytes:
             ),
             evidence=tuple(EvidenceNamed(id=id, digest=name) for id, name in evidence.names()),
             engine=Engine(version="0.1.0", semantics=semantics),
-            at=at,
+            at=AT,
             known_at=12,
             actor="key_0",
         ),
@@ -93,7 +102,49 @@ def recomputed(folder: Path, semantics: int) -> bytes:
 @pytest.mark.parametrize("semantics", range(1, SEMANTICS + 1))
 def test_a_kept_answer_is_recomputed_to_the_byte(model: str, semantics: int) -> None:
     folder = HERE / f"semantics-{semantics}-{model}"
-    kept = (folder / "determination.json").read_bytes()
+    record = (folder / "determination.json").read_bytes()
 
-    assert recomputed(folder, semantics) == kept
-    assert orjson.loads(kept)["provenance"]["engine"]["semantics"] == semantics
+    assert recomputed(folder, semantics) == record
+    assert orjson.loads(record)["provenance"]["engine"]["semantics"] == semantics
+
+
+def gate_recomputed(record: bytes, semantics: int) -> bytes:
+    """The gate as the engine of today gives it, under those semantics, on the evidence that is kept
+    beside a determination, for the question and by the engine that the record names.
+    """
+    said = orjson.loads(record)
+    in_force, model, evidence = kept(HERE / f"semantics-{semantics}-opus-4")
+    name = in_force.version.policy
+    snapshot = Snapshot({}, Policies(0, (), (in_force,), (), (), {}), model, evidence)
+    asked, at = AskedGate(model=said["model"], action=said["action"]), read_instant(said["at"])
+    question = Asked(model=asked.model, action=asked.action, policy=name)
+    gate = gate_of(
+        asked,
+        [(name, snapshot)],
+        [decide_on(at, question, snapshot, semantics)],
+        said["determinations"],
+        id=said["id"],
+        at=at,
+        actor=said["actor"],
+        accepts_conditions=said["accepts_conditions"],
+        engine=engine_of(said) if "engine" in said else None,
+    )
+    return canonical_json(gate.model_dump(mode="json"))
+
+
+GATES = {"gate-before-engines": None, "gate-semantics-3": 3}
+"""The gates that are kept: one of each shape, and the semantics that it names."""
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_a_kept_gate_is_recomputed_to_the_byte(name: str) -> None:
+    """Also one of those that named no engine: then it is that of its determinations."""
+    record, semantics = (HERE / name / "gate.json").read_bytes(), GATES[name]
+
+    assert gate_recomputed(record, semantics or 3) == record
+    assert orjson.loads(record).get("engine", {}).get("semantics") == semantics
+
+
+def test_a_gate_of_each_semantics_is_kept() -> None:
+    """Since they name them."""
+    assert set(range(3, SEMANTICS + 1)) <= set(GATES.values())

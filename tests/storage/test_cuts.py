@@ -3,12 +3,11 @@
 Whatever is told then is true: who is told that it is recorded finds it, who is told that nothing was
 has recorded nothing, and of whom neither is said a second try with the same key settles it, once.
 
-ASLGATE_TORTURE=1 cuts after every byte, instead of some.
+The long form (tests/torture.py) cuts after every byte, the short one after some.
 """
 
 import asyncio
 import contextlib
-import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -24,8 +23,8 @@ from app.storage.database import Database
 from app.storage.embedded import PORT, PostgresAddress
 from app.storage.ledger import Appended, Ledger
 from tests.storage.test_ledger import LOG, append, everything, evidence, key, writing
+from tests.torture import LONG, at_most
 
-TORTURE = os.environ.get("ASLGATE_TORTURE") == "1"
 SOME = 40
 
 RecordProperty = Callable[[str, object], None]
@@ -108,7 +107,7 @@ async def through_a_proxy(fresh: Any, folder: Path) -> AsyncIterator[tuple[Ledge
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1800 if TORTURE else 120)
+@pytest.mark.timeout(at_most(120))
 @pytest.mark.parametrize("direction", ["up", "down"])
 async def test_what_is_said_of_a_record_is_true_wherever_the_connection_is_cut(
     fresh: Any, server_folder: Path, record_property: RecordProperty, direction: str
@@ -124,7 +123,7 @@ async def test_what_is_said_of_a_record_is_true_wherever_the_connection_is_cut(
         # digits of the index: so some of the last places come after all of it.
         length = proxy.passed[direction] - _hashes(direction, ledger.size - 1)
         early, late = range(1, length - 50), range(length - 50, length + 10)
-        places = [*(early if TORTURE else sorted(random.sample(early, SOME))), *late]
+        places = [*(early if LONG else sorted(random.sample(early, SOME))), *late]
         for place in places:
             name = f"asm_cut_{place:05}"
             request: dict[str, Any] = {"key": key(name), "touches": ["model:m@1"]}

@@ -17,6 +17,7 @@ from app.canonical import canonical_json
 from app.errors import Unavailable
 from app.ledger.checkpoint import (
     Checkpoint,
+    KeyStatement,
     read_checkpoint,
     verified_checkpoint,
     vouched_for,
@@ -27,6 +28,7 @@ from app.ledger.note import SignatureType, SigningKey, VerifierKey
 from app.operations import sign_checkpoints
 from app.operations.sign_checkpoints import Signer
 from app.storage import checkpoints, tree
+from app.storage.checkpoints import KeyOnRecord
 from app.storage.database import Database
 from app.storage.embedded import EmbeddedPostgres
 from app.storage.ledger import Draft, LedgerFault, ModelRow
@@ -178,11 +180,11 @@ async def test_each_turn_signs_what_was_recorded(store: Store, last_word: LastWo
 
 
 async def test_nothing_is_recorded_before_the_first_look(
-    store: Store, last_word: LastWord, monkeypatch: pytest.MonkeyPatch
+    fresh: Any, store: Store, last_word: LastWord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sign_checkpoints, "INTERVAL_SECONDS", 0.05)
     signer = Signer(store, last_word, keys(1))
-    connection = await asyncpg.connect(str(store_address(store)))
+    connection = await asyncpg.connect(str(fresh.service))
     try:
         async with connection.transaction():
             # Somebody else has this turn, and takes long.
@@ -195,10 +197,6 @@ async def test_nothing_is_recorded_before_the_first_look(
         await connection.close()
         await signer.close()
     assert size_kept(last_word) == 1
-
-
-def store_address(store: Store) -> str:
-    return store._database._url
 
 
 async def until(holds: Any, seconds: float = 5) -> None:
@@ -239,6 +237,25 @@ async def test_what_cannot_be_kept_is_not_signed(
 
 
 # --- Databases that are not what they were ------------------------------------------------------
+
+
+async def test_a_first_checkpoint_that_cannot_be_published_leaves_no_key_on_record(
+    store: Store, last_word: LastWord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key without a checkpoint would look as if its checkpoints had been removed."""
+
+    async def failing(*_: object) -> None:
+        raise Unavailable("database", "the connection is gone")
+
+    await record(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "add", failing)
+        with pytest.raises(Unavailable):
+            await Signer(store, last_word, keys(1)).sign()
+    assert await on_record(store) == []
+    remove(last_word)
+    await Signer(store, last_word, keys(1)).sign()
+    assert await size_published(store) == 1
 
 
 async def test_a_database_that_was_put_back_is_not_written_to(
@@ -382,6 +399,57 @@ async def test_a_lost_last_word_does_not_hide_what_is_published(
     await as_superuser(fresh, f"INSERT INTO ledger_checkpoint VALUES (9, '{note}')")
     with pytest.raises(LedgerFault, match="9 entries was signed"):
         await Signer(store, last_word, keys(1)).sign()
+
+
+async def test_a_lost_last_word_lets_no_other_s_checkpoint_stand_for_ours(
+    fresh: Any, store: Store, last_word: LastWord
+) -> None:
+    """It fits the ledger, and its key is on record: who rules over the database wrote both."""
+    await record(store, 3)
+    await Signer(store, last_word, keys(1)).sign()
+    await record(store, 1)
+    async with store.reading() as connection:
+        forged = Checkpoint(LOG, 4, await tree.root_at(connection, 4)).signed([key(7)])
+        vouched = KeyStatement(key(7).verifier, True, 4)
+    await as_superuser(fresh, f"INSERT INTO ledger_checkpoint VALUES (4, '{forged}')")
+    async with store.working() as connection:
+        said = KeyOnRecord(vouched, vouched.signed([key(7)]))
+        await checkpoints.add_key_statement(connection, 1, said)
+    remove(last_word)
+    async with started(Signer(store, last_word, keys(1))):
+        assert "of 4 entries is not ours" in await refused_to_record(store)
+    assert last_word.read() is None
+
+
+async def test_a_lost_last_word_and_lost_checkpoints_are_too_much(
+    fresh: Any, store: Store, last_word: LastWord
+) -> None:
+    """Where our key is on record, something was signed; without our last word that is all there was
+    to hold the ledger against.
+    """
+    await record(store, 3)
+    await Signer(store, last_word, keys(1)).sign()
+    removed = as_if_no_trigger("ledger_checkpoint", "DELETE FROM ledger_checkpoint")
+    await as_superuser(fresh, *removed)
+    await Signer(store, last_word, keys(1)).sign()
+    assert await size_published(store) == 3
+    await as_superuser(fresh, *removed)
+    remove(last_word)
+    async with started(Signer(store, last_word, keys(1))):
+        assert "they were removed" in await refused_to_record(store)
+
+
+@pytest.mark.parametrize(("seeds", "retired"), [((1,), ()), ((1, 2), ()), ((2,), (1,))])
+async def test_a_lost_last_word_is_begun_again_amid_a_change_of_keys(
+    store: Store, last_word: LastWord, seeds: tuple[int, ...], retired: tuple[int, ...]
+) -> None:
+    """What the old key signed is ours as long as we are given it, or told that it is retired."""
+    await record(store, 3)
+    await Signer(store, last_word, keys(1)).sign()
+    remove(last_word)
+    await record(store, 1)
+    await Signer(store, last_word, keys(*seeds, retired=retired)).sign()
+    assert size_kept(last_word) == 4
 
 
 async def test_a_last_word_of_something_else_is_refused(store: Store, last_word: LastWord) -> None:

@@ -1,6 +1,6 @@
 """Each store fails, before it has done what was asked or after: and no history splits.
 
-The commit of a batch, the signer's file, and the commit of a checkpoint, each across the end of a
+The commit of a batch, that before a checkpoint, the signer's file, and the publishing, each across the end of a
 tile; twice at the same size, then at another, and all is opened anew after each failure. After
 every step the tree is that of the entries, and whatever was signed is of that tree.
 """
@@ -16,6 +16,7 @@ from app.errors import Unavailable
 from app.ledger.checkpoint import Checkpoint, read_checkpoint, verified_checkpoint
 from app.ledger.note import Note, read_note
 from app.operations.sign_checkpoints import Signer
+from app.storage.checkpoints import Signed
 from app.storage.database import DatabaseConnection
 from app.storage.signer_files import LastWord
 from app.storage.store import Store
@@ -50,7 +51,7 @@ def the_signers_file(monkeypatch: pytest.MonkeyPatch, applied: bool) -> None:
     monkeypatch.setattr(LastWord, "keep", failing)
 
 
-def the_commit_of_a_checkpoint(monkeypatch: pytest.MonkeyPatch, applied: bool) -> None:
+def the_commit_before_a_checkpoint(monkeypatch: pytest.MonkeyPatch, applied: bool) -> None:
     working = Store.working
 
     @asynccontextmanager
@@ -64,9 +65,26 @@ def the_commit_of_a_checkpoint(monkeypatch: pytest.MonkeyPatch, applied: bool) -
     monkeypatch.setattr(Store, "working", failing)
 
 
+def the_publishing_of_a_checkpoint(monkeypatch: pytest.MonkeyPatch, applied: bool) -> None:
+    publish = Signer._publish
+
+    async def failing(self: Signer, signed: Signed) -> None:
+        if applied:
+            await publish(self, signed)
+        raise Unavailable("database", "the connection is gone")
+
+    monkeypatch.setattr(Signer, "_publish", failing)
+
+
 @pytest.mark.parametrize("applied", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(
-    "fault", [the_commit_of_a_batch, the_signers_file, the_commit_of_a_checkpoint]
+    "fault",
+    [
+        the_commit_of_a_batch,
+        the_commit_before_a_checkpoint,
+        the_signers_file,
+        the_publishing_of_a_checkpoint,
+    ],
 )
 async def test_whichever_store_fails_there_is_one_history(
     fresh: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, fault: Fault, applied: bool
@@ -102,8 +120,10 @@ async def test_whichever_store_fails_there_is_one_history(
 
     await step(fails=False, many=254)
     await step(fails=True, many=3)
-    # Where only signing failed there is nothing to be recorded again, and it fails at the same size.
-    await step(fails=True, many=3 if fault is the_commit_of_a_batch else 0)
+    # Where only signing failed there is nothing to be recorded again, and it fails at the same size,
+    # unless it had been published all the same.
+    published = applied and fault is the_publishing_of_a_checkpoint
+    await step(fails=True, many=3 if fault is the_commit_of_a_batch or published else 0)
     await step(fails=True, many=1)
     await step(fails=False, many=1)
     assert len({one.size for one in signed}) == len(signed)
