@@ -322,7 +322,7 @@ class Unavailable(Refusal):
     """We cannot decide or record now. Nothing is acknowledged; ask again.
 
     `reason` is a stable word: `queue-full`, `database`, `outcome-unknown`, `contention`, `stopping`,
-    `ledger`, `replica`, `busy`, `checkpoint-pending`.
+    `ledger`, `replica`, `clock`, `busy`, `checkpoint-pending`.
     `outcome-unknown` means that the record may or may not be there: repeat it with the same
     Idempotency-Key to learn which.
     """

@@ -63,10 +63,10 @@ class Written:
     def __init__(self, size: int) -> None:
         self._chance = random.Random(1)
         said = orjson.loads((RECORDED / "determination.json").read_bytes())
-        while len(orjson.dumps(said)) > size and said["thresholds"]:
-            said["thresholds"].pop()
-        if said["obligations"] and len(orjson.dumps(said)) > size:
-            said["obligations"] = said["obligations"][:1]
+        lists = (said[name] for name in ("thresholds", "obligations", "standards", "reasons"))
+        for longest in (*lists, said["provenance"]["evidence"]):
+            while longest and len(orjson.dumps(said)) > size:
+                longest.pop()
         self._determination = said
         evidence: Any = decode_json((RECORDED / "evidence.json").read_bytes())
         assessment = parse(TypeAdapter(Assessment), evidence["assessments"][0], JSON)
@@ -272,6 +272,8 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     given = parser.parse_args()
     folder = given.data_dir or Path(tempfile.mkdtemp(prefix="aslgate-verify-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
     try:
         with EmbeddedPostgres(folder) as server:
             address = filled(server, given.entries, given.bytes)

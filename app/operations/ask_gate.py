@@ -163,7 +163,7 @@ async def _decide_and_record(
     document = canonical_json(gate.model_dump(mode="json"))
 
     def build(moment: Moment) -> bytes:
-        refuse_lapsed(gate.valid_until, moment)
+        refuse_lapsed(gate.at, gate.valid_until, moment)
         return document
 
     row = GateRow(gate.id, gate.model, gate.action, gate.decision, context.now, gate.valid_until)

@@ -11,6 +11,7 @@ from uuid_utils import uuid7
 from app.errors import Unavailable
 from app.ledger.entry import Kind
 from app.operations.turns import Turns
+from app.storage.database import CLOCK_SKEW
 from app.storage.ledger import Appended, Draft, IdempotencyKey, ModelRow, Moment, Stale
 from app.storage.store import Store
 
@@ -50,11 +51,15 @@ class Lapsed(Exception):
     at: datetime
 
 
-def refuse_lapsed(valid_until: datetime | None, moment: Moment) -> None:
-    """Raise `Lapsed` where an answer about now that holds until *valid_until* is recorded too late.
+def refuse_lapsed(at: datetime, valid_until: datetime | None, moment: Moment) -> None:
+    """Raise `Lapsed` where an answer about now, decided at *at*, that holds until *valid_until* is
+    recorded too late; `Unavailable` where it is of a time that the ledger has not come to, for our
+    clock was wrong when it was decided.
 
     For `Draft.build`, so that nobody is given an allow that ceased to hold while it waited.
     """
+    if at - moment.at > CLOCK_SKEW:
+        raise Unavailable("clock", "this server's clock was ahead of the database's; ask again")
     if valid_until is not None and valid_until <= moment.at:
         raise Lapsed(moment.at)
 

@@ -174,7 +174,7 @@ def draft_of(context: Context, decided: Decided) -> Draft:
 
     def build(moment: Moment) -> bytes:
         if asked.at is None and asked.known_at is None:
-            refuse_lapsed(determination.valid_until, moment)
+            refuse_lapsed(decided.at, determination.valid_until, moment)
         return answer_document(
             determination,
             Question(asked.model, asked.action, asked.policy, decided.at),

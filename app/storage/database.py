@@ -10,6 +10,7 @@ writer has a connection of its own, so no crowd of readers can keep it waiting.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +36,11 @@ ACQUIRE_SECONDS: Final = 0.25
 CONNECT_SECONDS: Final = 1.0
 ANSWER_SECONDS: Final = 1.75
 """How long one block of reads may take in all."""
+
+CLOCK_SKEW: Final = timedelta(seconds=5)
+"""How far the clocks of the service and of the database may be apart. What is decided by the one is
+recorded by the other, so beyond this nothing is.
+"""
 
 DATABASE: Final = "aslgate"
 OWNER: Final = "aslgate_owner"
@@ -100,6 +106,20 @@ NOT_REPLICATED: Final = (
     "or `synchronous_commit` is `local`"
 )
 """Why nothing is recorded where a replica is required and `REPLICATED` does not hold."""
+
+
+def skew(database: datetime, asked: datetime, answered: datetime) -> str | None:
+    """Why nothing is recorded: the clock of the *database*, which was asked for it and answered at
+    those times by ours, is too far from it; `None`: it is not.
+    """
+    off = max(asked - database, database - answered)
+    if off <= CLOCK_SKEW:
+        return None
+    where = "behind" if database < asked else "ahead of"
+    return (
+        f"the database's clock is {off.total_seconds():.0f} s {where} this server's: "
+        "nothing is decided until they agree"
+    )
 
 
 class UnfitServer(Exception):
@@ -288,6 +308,13 @@ class Database:
         if self.require_replica and not await connection.scalar(text(f"SELECT {REPLICATED}")):
             return NOT_REPLICATED
         return None
+
+    async def skew(self, connection: AsyncConnection) -> str | None:
+        """Why nothing may be recorded for the clocks' sake; `None`: they agree."""
+        asked = datetime.now(UTC)
+        database = await connection.scalar(text("SELECT clock_timestamp()"))
+        assert database is not None
+        return skew(database, asked, datetime.now(UTC))
 
     @asynccontextmanager
     async def reading(self, *, seconds: float = ANSWER_SECONDS) -> AsyncIterator[AsyncConnection]:

@@ -17,7 +17,7 @@ from bisect import bisect, insort
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final
 
@@ -42,6 +42,7 @@ from app.storage.database import (
     UNREACHABLE,
     Database,
     is_trouble,
+    skew,
 )
 
 MOST_WAITING: Final = 512
@@ -442,7 +443,8 @@ class Ledger:
 
         Raises `Stale`, `IdempotencyKeyReused`, `AlreadyRecorded`, `InvalidDocument` (the database
         cannot hold it), what a draft's `build` raised, and `Unavailable`: `queue-full`,
-        `stopping`, `database`, `replica` and `contention` (nothing was recorded), `outcome-unknown`.
+        `stopping`, `database`, `replica`, `clock` and `contention` (nothing was recorded),
+        `outcome-unknown`.
         """
         if not 1 <= len(drafts) <= MOST_DRAFTS:
             raise ValueError(f"1 to {MOST_DRAFTS} drafts are recorded at once, not {len(drafts)}")
@@ -623,8 +625,9 @@ class Ledger:
         """
         try:
             await connection.execute("BEGIN; SELECT FROM ledger_head FOR UPDATE")  # (1)
+            asked = datetime.now(UTC)
             head = await connection.fetchrow(_HEAD)
-            frontier = self._checked(head)
+            frontier = self._checked(head, asked, datetime.now(UTC))
             pages = _Pages(self._log, batch, frontier, max(head["last_at"], head["now"]))
             await pages.read(connection)  # (2)
             for request in batch.requests:  # (3)
@@ -641,8 +644,10 @@ class Ledger:
         if done != "COMMIT" or self._warnings:
             raise LedgerFault(f"COMMIT answered {done} {self._warnings}")
 
-    def _checked(self, head: Any) -> Frontier:
-        """The tree of the head that was locked, after seeing that it follows what was there."""
+    def _checked(self, head: Any, asked: datetime, answered: datetime) -> Frontier:
+        """The tree of the head that was locked, after seeing that it follows what was there, and that
+        its clock, which said so between those times of ours, is right.
+        """
         if head is None or head["size"] < self.size:
             raise LedgerFault(
                 f"the ledger had {self.size} entries, and now has fewer: it was put back, or "
@@ -657,7 +662,9 @@ class Ledger:
                 "another server answers; nothing is recorded until someone has looked"
             )
         if head["now"] < head["last_at"] - CLOCK_SLACK:
-            raise Unavailable("database", "the database's clock is behind its last entry's time")
+            raise Unavailable("clock", "the database's clock is behind its last entry's time")
+        if (why := skew(head["now"], asked, answered)) is not None:
+            raise Unavailable("clock", why)
         if self._database.require_replica and not head["replicated"]:
             raise Unavailable("replica", NOT_REPLICATED)
         return frontier

@@ -351,6 +351,7 @@ class Store:
                     return _other_migration(revision)
                 size = await records.ledger_size(connection)
                 lacking = await self._database.lacks(connection)
+                lacking = lacking or await self._database.skew(connection)
         except Unavailable as unavailable:
             return unavailable.message
         if size < had:

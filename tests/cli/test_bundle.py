@@ -1,5 +1,6 @@
 """`aslgate ledger bundle`, `verify FILE` and `export`, beside a running service and without any."""
 
+import asyncio
 import functools
 import json
 import os
@@ -14,6 +15,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from tlog_scales import signing
@@ -200,6 +202,48 @@ def test_there_is_no_bundle_of_what_is_not_there(cli: Cli, service: Service) -> 
     ran = cli("ledger", "bundle", "det_0", "--data-dir", service.data_dir)
     assert ran.code == 2
     assert "no determination `det_0` is recorded" in ran.err
+
+
+def test_what_cannot_be_recomputed_is_said_plainly(
+    cli: Cli, service: Service, said: list[dict[str, Any]]
+) -> None:
+    """By an engine to come, say: exit code 1 and a sentence, whatever is asked of it."""
+    id, here = said[7]["id"], ("--data-dir", service.data_dir)
+    semantics = said[7]["provenance"]["engine"]["semantics"]
+    was, other = (f'"semantics":{one}'.encode() for one in (semantics, 999))
+    change_document(service, id, was, other)
+    try:
+        for command in (("bundle", id), ("replay", id), ("replay", "--all")):
+            ran = cli("ledger", *command, *here)
+            assert ran.code == 1
+            assert "cannot be recomputed: it was decided under semantics 999" in ran.out + ran.err
+    finally:
+        change_document(service, id, other, was)
+    assert cli("ledger", "replay", id, *here).code == 0
+
+
+def change_document(service: Service, id: str, old: bytes, new: bytes) -> None:
+    """As somebody does who rules over the database, and knows it well: the digest fits."""
+
+    async def change() -> None:
+        connection = await asyncpg.connect(str(service.address()))
+        try:
+            await connection.execute("ALTER TABLE ledger_entry DISABLE TRIGGER USER")
+            document = await connection.fetchval(
+                "SELECT document FROM ledger_entry WHERE subject = $1", id
+            )
+            assert old in document
+            await connection.execute(
+                "UPDATE ledger_entry SET document = $2, document_sha256 = sha256($2) "
+                "WHERE subject = $1",
+                id,
+                document.replace(old, new, 1),
+            )
+            await connection.execute("ALTER TABLE ledger_entry ENABLE TRIGGER USER")
+        finally:
+            await connection.close()
+
+    asyncio.run(change())
 
 
 def test_the_page_s_commands_work(
