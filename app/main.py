@@ -31,6 +31,7 @@ from app.http import (
 from app.http.bodies import BODIES
 from app.http.callers import now, permission_of
 from app.http.documents import ANSWERS
+from app.http.door import Door, Doorkeeper
 from app.http.guard import Guard
 from app.http.observability import Metrics, Observed
 from app.http.permissions import Permission
@@ -122,6 +123,8 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     documentation.install(app)
+    app.state.door = Door(settings.requests_at_once)
+    app.add_middleware(Doorkeeper, door=app.state.door, on_refusal=_refused_early)
     app.add_middleware(
         Guard,
         max_body_bytes=settings.max_body_bytes,
@@ -167,7 +170,7 @@ def _signer(settings: Settings, store: Store) -> Signer | None:
 
 
 def _refused_early(refusal: Refusal, _: Scope) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """A refusal that came before any route: the body was too large or too slow."""
+    """A refusal that came before any route: the body was too large or too slow, the service full."""
     response = problems.refusal_response(refusal)
     return response.status_code, list(response.raw_headers), bytes(response.body)
 

@@ -1,12 +1,15 @@
 """Starting the service: its database first, then the server, and both down again in order."""
 
+import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,7 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.errors import Refusal
+from app.http.door import Door
 from app.http.server import PromptHttpProtocol
 from app.ledger.statement import AttestationKey, NotAKey
 from app.main import create_app
@@ -109,12 +113,18 @@ def _revived_when_killed(postgres: EmbeddedPostgres) -> Iterator[None]:
 
     def watch() -> None:
         log = structlog.get_logger("aslgate.database")
+        said = ""
         while not stop.wait(_WATCH_SECONDS):
             try:
                 if postgres.revive():
                     log.warning("the embedded Postgres had died and was started again")
-            except (OSError, EmbeddedPostgresError):
-                log.exception("the embedded Postgres does not start")
+                    said = ""
+            except (OSError, EmbeddedPostgresError) as error:
+                # Without what differs at each try: Postgres begins each line with the time.
+                why = re.sub(r"\d+", "0", str(error))
+                if why != said:
+                    log.error("the embedded Postgres does not start", error=str(error))  # noqa: TRY400
+                    said = why
 
     watcher = threading.Thread(target=watch, name="postgres-watch", daemon=True)
     watcher.start()
@@ -153,7 +163,12 @@ def server(settings: Settings, store: Store, host: str, port: int) -> uvicorn.Se
         server_header=False,
         timeout_graceful_shutdown=10,
     )
-    return _Server(config, lambda: app.router.lifespan_context(app))
+    return _Server(
+        config,
+        lambda: app.router.lifespan_context(app),
+        app.state.door,
+        drain_seconds=settings.drain_seconds,
+    )
 
 
 def _with_attestation_key(settings: Settings) -> Settings:
@@ -183,12 +198,29 @@ def _with_ledger_files(settings: Settings) -> Settings:
 
 
 class _Server(uvicorn.Server):
-    """Runs the application's lifespan itself: uvicorn would log what it raises, and exit with 3."""
+    """Runs the application's lifespan itself, for uvicorn would log what it raises, and exit with 3;
+    and says that it will stop before it does.
+    """
 
-    def __init__(self, config: uvicorn.Config, open_app: Callable[[], _Opened]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        open_app: Callable[[], _Opened],
+        door: Door,
+        *,
+        drain_seconds: float,
+    ) -> None:
         super().__init__(config)
         self._open_app = open_app
+        self._door = door
+        self._drain_seconds = drain_seconds
         self._lifespan = contextlib.AsyncExitStack()
+        self._is_hurried = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop. Who presses Ctrl-C sits before it, and waits for no others to notice."""
+        self._is_hurried |= sig == signal.SIGINT
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the store, and then listen. Raises what `UNUSABLE` names."""
@@ -201,7 +233,16 @@ class _Server(uvicorn.Server):
             raise CannotListen(f"`{where}` cannot be listened on: choose another port") from None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, and then close the store; a second Ctrl-C waits for neither."""
+        """Be not ready for a while, drain, and then close the store; a second Ctrl-C waits for none.
+
+        Whoever spreads requests over several servers learns from `/readyz` to send no more here, and
+        callers by `Connection: close`, while everything is still served.
+        """
+        self._door.closing = True
+        until = time.monotonic() + self._drain_seconds
+        # A signal sets no event of the loop.
+        while time.monotonic() < until and not self._is_hurried:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
         await super().shutdown(sockets)
         if not self.force_exit:
             await self._lifespan.aclose()

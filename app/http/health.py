@@ -32,6 +32,8 @@ async def healthz() -> JSONResponse:
 )
 async def readyz(request: Request) -> JSONResponse:
     """The database is reachable, at the migration that this version expects, and writable."""
+    if request.app.state.door.closing:
+        return JSONResponse({"status": "not ready", "reason": "this server is stopping"}, 503)
     trouble = await store_of(request).trouble()
     if trouble is None:
         return JSONResponse({"status": "ready"})

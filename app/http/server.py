@@ -27,6 +27,9 @@ class PromptHttpProtocol(HttpToolsProtocol):
     """
 
     headers_seconds: ClassVar[float] = 5.0
+    last_seconds: ClassVar[float] = 0.5
+    """How long, once nothing new is taken, a connection may still bring the request for which it was
+    opened, or kept, before it is closed."""
     max_header_bytes: ClassVar[int] = 64 * 1024
     """What may come, in reads that complete no headers and bring nothing of a body."""
 
@@ -78,6 +81,21 @@ class PromptHttpProtocol(HttpToolsProtocol):
         """Take a part of the body."""
         self._brought_something = True
         super().on_body(body)
+
+    def shutdown(self) -> None:
+        """Close after the answer that is under way, or else soon: a request may be on its way here, and
+        who sent it would not know whether it was served.
+        """
+        if self._is_between_requests():
+            self.loop.call_later(self.last_seconds, self._leave)
+        else:
+            super().shutdown()
+
+    def _leave(self) -> None:
+        if self._is_between_requests():
+            self.transport.close()
+        else:
+            super().shutdown()
 
     def _is_between_requests(self) -> bool:
         # uvicorn's annotation hides that there is no cycle before the first request.

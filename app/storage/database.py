@@ -32,6 +32,8 @@ from app.storage.embedded import PostgresAddress
 
 OLDEST_SERVER: Final = 15
 READERS: Final = 8
+DECIDERS: Final = 4
+"""Connections on which only what every decision needs is read: whoever reads slowly has none of them."""
 ACQUIRE_SECONDS: Final = 0.25
 CONNECT_SECONDS: Final = 1.0
 ANSWER_SECONDS: Final = 1.75
@@ -251,17 +253,21 @@ class Database:
         self.require_replica = require_replica
         self._throwaway = throwaway or audits
         self._session = _SESSION | (_AUDITOR if audits else {})
-        self._engine = create_async_engine(
+        self._engine, self._deciders = self._pool(READERS), self._pool(DECIDERS)
+        snapshot: Any = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._reading = self._engine.execution_options(**snapshot)
+        self._deciding = self._deciders.execution_options(**snapshot)
+
+    def _pool(self, size: int) -> AsyncEngine:
+        engine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._reader,
-            pool_size=READERS,
+            pool_size=size,
             max_overflow=0,
             pool_timeout=ACQUIRE_SECONDS,
         )
-        event.listen(self._engine.sync_engine, "checkout", _refuse_dead_connection)
-        self._reading: AsyncEngine = self._engine.execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
-        )
+        event.listen(engine.sync_engine, "checkout", _refuse_dead_connection)
+        return engine
 
     async def open(self) -> None:
         """Connect once, and see that the server is fit.
@@ -274,6 +280,7 @@ class Database:
     async def close(self) -> None:
         """Let all readers' connections go."""
         await self._engine.dispose()
+        await self._deciders.dispose()
 
     async def _reader(self) -> Any:
         connection = await self.connect(_Reader)
@@ -317,13 +324,17 @@ class Database:
         return skew(database, asked, datetime.now(UTC))
 
     @asynccontextmanager
-    async def reading(self, *, seconds: float = ANSWER_SECONDS) -> AsyncIterator[AsyncConnection]:
+    async def reading(
+        self, *, seconds: float = ANSWER_SECONDS, to_decide: bool = False
+    ) -> AsyncIterator[AsyncConnection]:
         """A connection on which all reads see the same snapshot, and nothing can be written.
+        `to_decide`: one of those that are kept for that.
 
         Raises `Unavailable` where none is free in time, the block takes longer than *seconds*, or
         the database fails meanwhile, or is an unfit one by now.
         """
-        async with _within(seconds, self._reading.connect()) as connection:
+        engine = self._deciding if to_decide else self._reading
+        async with _within(seconds, engine.connect()) as connection:
             yield connection
 
     @asynccontextmanager

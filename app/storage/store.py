@@ -319,11 +319,13 @@ class Store:
         await self._database.close()
 
     @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[DatabaseConnection]:
-        """A snapshot to read in; `Unavailable` until the store is open."""
+    async def _reading(self, *, to_decide: bool = False) -> AsyncIterator[DatabaseConnection]:
+        """A snapshot to read in; `Unavailable` until the store is open. `to_decide`: for what comes
+        before anything is decided or recorded, which no crowd of readers may hold up.
+        """
         if self._not_open is not None:
             raise Unavailable("database", self._not_open)
-        async with self._database.reading() as connection:
+        async with self._database.reading(to_decide=to_decide) as connection:
             yield connection
 
     def reading(self) -> AbstractAsyncContextManager[DatabaseConnection]:
@@ -345,7 +347,7 @@ class Store:
         """Why nothing can be decided or recorded now; `None`: all is well."""
         had = self.ledger.size  # before the snapshot: more may be recorded while we look
         try:
-            async with self._reading() as connection:
+            async with self._reading(to_decide=True) as connection:
                 revision = await current_revision(connection)
                 if revision != expected_revision():
                     return _other_migration(revision)
@@ -377,19 +379,19 @@ class Store:
         return credential
 
     async def _look_up(self, key: str, now: datetime) -> Credential | None:
-        async with self._reading() as connection:
+        async with self._reading(to_decide=True) as connection:
             return await keys.authenticate(connection, key, now=now)
 
     # --- policies ------------------------------------------------------------------------------
 
     async def policies(self, policy: str) -> Policies:
         """All recorded versions of the policy as of now; none where it is unknown."""
-        async with self._reading() as connection:
+        async with self._reading(to_decide=True) as connection:
             return await self._read_policies(connection, policy, None)
 
     async def known(self) -> Known:
         """What the recorded versions of all policies name."""
-        async with self._reading() as connection:
+        async with self._reading(to_decide=True) as connection:
             found = await records.policy_records(connection)
             activated = await records.policy_activations(connection)
         by_policy = _by_policy(self._policy(record) for record in found)
@@ -461,7 +463,7 @@ class Store:
 
     async def models_with(self, weights: str) -> Sequence[ModelVersion]:
         """The model versions that are registered with those weights."""
-        async with self._reading() as connection:
+        async with self._reading(to_decide=True) as connection:
             found = await records.models_with(connection, weights)
         return [said(ModelVersion, record) for record in found]
 
@@ -470,7 +472,7 @@ class Store:
     async def known_model(self, model: str) -> KnownModel:
         """The model version as registered, and its stream version."""
         stream = model_stream(model)
-        async with self._reading() as connection:
+        async with self._reading(to_decide=True) as connection:
             record = await records.model_record(connection, model)
             streams = await records.stream_versions(connection, [stream])
         weights = None if record is None else said(ModelVersion, record).weights
@@ -478,7 +480,7 @@ class Store:
 
     async def known_evidence(self, id: str, kind: Kind) -> KnownEvidence | None:
         """The piece of evidence with that id, if there is one and it is of that kind."""
-        async with self._reading() as connection:
+        async with self._reading(to_decide=True) as connection:
             found = await records.evidence_of_id(connection, id)
             if found is None or found.record.kind is not kind:
                 return None
@@ -504,7 +506,7 @@ class Store:
         `policies` at which that was read: from memory where it was read before.
         """
         if self._activated is None:
-            async with self._reading() as connection:
+            async with self._reading(to_decide=True) as connection:
                 names = await records.activated_policies(connection)
                 streams = await records.stream_versions(connection, [POLICIES_STREAM])
             self._activated = names, streams[POLICIES_STREAM]
@@ -538,12 +540,12 @@ class Store:
 
     async def with_others(self, model: str, evidence: Evidence) -> Evidence:
         """*evidence* on *model* with what is recorded of the model versions that it leans on."""
-        async with self._reading() as connection:
+        async with self._reading(to_decide=True) as connection:
             others, _ = await self._read_others(connection, model, evidence, None)
         return replace(evidence, others=others)
 
     async def _read_both(self, policy: str, model: str) -> "tuple[Policies, _ModelRead]":
-        async with self._reading() as connection:
+        async with self._reading(to_decide=True) as connection:
             policies = await self._read_policies(connection, policy, None)
             read = await self._read_model(connection, model, None)
         # What is unknown is not kept: anyone can ask for any name.
@@ -630,12 +632,12 @@ class Store:
 
     async def streams(self, names: Iterable[str]) -> Mapping[str, int]:
         """The version of each stream now."""
-        async with self._reading() as connection:
+        async with self._reading(to_decide=True) as connection:
             return await records.stream_versions(connection, names)
 
     async def size(self) -> int:
         """How many entries the ledger has."""
-        async with self._reading() as connection:
+        async with self._reading(to_decide=True) as connection:
             return await records.ledger_size(connection)
 
     async def record(self, subject: str) -> Recorded | None:

@@ -21,6 +21,7 @@ from app.ledger.merkle import (
     node_hash,
     nodes_of,
     range_hash,
+    subtree_hash,
     verify_consistency,
     verify_inclusion,
 )
@@ -200,6 +201,24 @@ def test_a_frontier_grows_the_same_in_any_number_of_steps(steps: list[int]) -> N
         for node, said in GROWN.nodes.items()
         if (node.number + 1) << node.level <= frontier.size
     }
+
+
+@pytest.mark.parametrize("level", [0, 1, 3])
+def test_a_frontier_grows_by_whole_subtrees_as_by_their_leaves(level: int) -> None:
+    """And by nothing that could not come next."""
+    wide = 1 << level
+    frontier, _ = Frontier().extended(GROWN.leaves[: 2 * wide])
+    more = GROWN.leaves[2 * wide : 5 * wide]
+    by_leaves, of_leaves = frontier.extended(more)
+    tops = [subtree_hash(more[i : i + wide]) for i in range(0, len(more), wide)]
+    by_nodes, of_nodes = frontier.extended(tops, level=level)
+
+    assert by_nodes == by_leaves
+    assert of_nodes == {node: said for node, said in of_leaves.items() if node.level >= level}
+    if level:
+        beside, _ = frontier.extended(more[:1])
+        with pytest.raises(ValueError, match="comes next in a tree"):
+            beside.extended(tops, level=level)
 
 
 def test_an_append_hashes_twice_a_leaf_at_most_on_average_once() -> None:
