@@ -4,9 +4,11 @@ import http.client
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+from app.storage.embedded import PostgresAddress
 from tests.conftest import short_open_folder
 from tests.faults.recorded import read_ledger, violations
 from tests.faults.service import KEY, Service
@@ -87,8 +89,16 @@ def figures(record_property: Callable[[str, object], None]) -> Figures:
     return lambda text: record_property("figures", text)
 
 
+class OnADatabase(Protocol):
+    """A service, and where its database is for the superuser."""
+
+    port: int
+
+    def address(self) -> PostgresAddress: ...
+
+
 def see_that_all_is_there(
-    service: Service, writers: Writers, figures: Figures, what: str, recovered: Sequence[float]
+    service: OnADatabase, writers: Writers, figures: Figures, what: str, recovered: Sequence[float]
 ) -> None:
     """Hold the ledger against everything that *writers* were told, and say in figures what they saw.
 

@@ -83,6 +83,8 @@ class Writers:
     seconds: list[float] = field(default_factory=list)
     """How long each answer took, whatever it was."""
     truncated: int = 0
+    unanswered: int = 0
+    """How many connections were closed, or could not be made, before anything was answered."""
     broken: list[str] = field(default_factory=list)
     """What no server should ever say."""
 
@@ -258,6 +260,7 @@ class Writers:
             connection.close()
             return self._connection()
         except (OSError, http.client.HTTPException):
+            self.unanswered += 1
             if time.monotonic() - begun > 14:
                 self.broken.append(f"{write.kind} had no answer after 14 s")
             connection.close()

@@ -20,80 +20,20 @@ import pytest
 
 from app.errors import Unavailable
 from app.storage.database import Database
-from app.storage.embedded import PORT, PostgresAddress
 from app.storage.ledger import Appended, Ledger
+from tests.faults.proxy import Proxy
 from tests.storage.test_ledger import LOG, append, everything, evidence, key, writing
 from tests.torture import LONG, at_most
 
 SOME = 40
 
 RecordProperty = Callable[[str, object], None]
-Pair = tuple[asyncio.StreamWriter, asyncio.StreamWriter]
-
-
-class Proxy:
-    """Stands between the service and Postgres, and passes on what they say, until it cuts."""
-
-    def __init__(self, upstream: PostgresAddress) -> None:
-        self._upstream = str(Path(upstream.host) / f".s.PGSQL.{PORT}")
-        self._left: dict[str, int | None] = {"up": None, "down": None}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._clients: list[asyncio.StreamWriter] = []
-        self.passed = Counter[str]()
-        self.cuts = 0
-
-    def cut_after(self, direction: str, count: int) -> None:
-        """Let so many bytes more through, of those that go *up* to the database or *down* from it."""
-        self._left[direction] = count
-
-    def heal(self) -> None:
-        """Cut nothing from now on."""
-        self._left = {"up": None, "down": None}
-        self.passed.clear()
-
-    def announce(self, message: bytes) -> None:
-        """Have the database say this to all who are connected, unasked."""
-        for client in self._clients:
-            client.write(message)
-
-    async def serve(self, down: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        """One connection."""
-        up, server = await asyncio.open_unix_connection(self._upstream)
-        pair = (client, server)
-        self._clients.append(client)
-        for direction, reader, writer in (("up", down, server), ("down", up, client)):
-            task = asyncio.create_task(self._pump(direction, reader, writer, pair))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _pump(
-        self, direction: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: Pair
-    ) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                left = self._left[direction]
-                if left is not None and len(data) >= left:
-                    writer.write(data[:left])
-                    await writer.drain()
-                    self.cuts += 1
-                    self.heal()
-                    break
-                if left is not None:
-                    self._left[direction] = left - len(data)
-                self.passed[direction] += len(data)
-                writer.write(data)
-                await writer.drain()
-        for one in pair:
-            one.close()
-        if pair[0] in self._clients:
-            self._clients.remove(pair[0])
 
 
 @asynccontextmanager
 async def through_a_proxy(fresh: Any, folder: Path) -> AsyncIterator[tuple[Ledger, Proxy]]:
     proxy = Proxy(fresh.service)
-    path = str(folder / f".s.PGSQL.{PORT}")
-    async with await asyncio.start_unix_server(proxy.serve, path):
+    async with proxy.serving(folder):
         database = Database(replace(fresh.service, host=str(folder)), throwaway=True)
         ledger = Ledger(database)
         await ledger.initialise(LOG)
