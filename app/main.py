@@ -117,7 +117,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.state.turns = Turns(Queue(settings.backtests_at_once), Queue(settings.explanations_at_once))
     app.state.attestor = _attestor(settings)
     app.state.witness_quorum = settings.witness_quorum
-    app.state.metrics = Metrics(store.ledger, work, signer)
+    app.state.metrics = Metrics(store, work, signer)
     problems.install(app, methods_at)
     _refuse_routes_without_permission()
     for router in ROUTERS:

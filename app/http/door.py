@@ -5,6 +5,7 @@ the deadline the next one is refused at once, which costs next to nothing, inste
 them wait too long. Whoever asks how the service is doing is always let in.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import Refusal, Unavailable
 from app.http.guard import Answer
+from app.storage.database import REQUEST_BEGUN
 
 ALWAYS_OPEN: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """Who looks after the service is answered most of all when it has too much to do."""
@@ -32,8 +34,8 @@ class Door:
 
 
 class Doorkeeper:
-    """ASGI middleware that lets requests in as *door* allows; others get what *on_refusal* makes of
-    `Unavailable`. It stands behind the guard, so that nobody is inside whose body is not here.
+    """ASGI middleware that lets requests in as *door* allows, and from then on counts how long they
+    take; others get what *on_refusal* makes of `Unavailable`. It stands behind the guard, so that nobody is inside whose body is not here.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Doorkeeper:
             await send_out({"type": "http.response.body", "body": body})
         else:
             door.inside += 1
+            REQUEST_BEGUN.set(time.monotonic())
             try:
                 await self._app(scope, receive, send_out)
             finally:

@@ -3,12 +3,12 @@
 import logging
 import re
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, Final
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
@@ -17,6 +17,7 @@ from app.http.problems import failure_response
 from app.operations.shadow import Shadows
 from app.operations.sign_checkpoints import Signer
 from app.storage.ledger import Ledger
+from app.storage.store import Store
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -56,7 +57,7 @@ def configure_logging() -> None:
 class Metrics:
     """What `/metrics` shows. One registry an application, so that two can live in one process."""
 
-    def __init__(self, ledger: Ledger, shadows: Shadows, signer: Signer | None) -> None:
+    def __init__(self, store: Store, shadows: Shadows, signer: Signer | None) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "aslgate_requests",
@@ -71,7 +72,8 @@ class Metrics:
             registry=self.registry,
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
         )
-        self.registry.register(_LedgerMetrics(ledger))
+        self.registry.register(_LedgerMetrics(store.ledger))
+        self.registry.register(_ExceptionMetrics(store.leaned_on))
         self.registry.register(_ShadowMetrics(shadows))
         if signer is not None:
             self.registry.register(_SignerMetrics(signer))
@@ -95,6 +97,21 @@ class _LedgerMetrics(Collector):
             metric = GaugeMetricFamily(name, text)
             metric.add_metric([], value)
             yield metric
+
+
+class _ExceptionMetrics(Collector):
+    def __init__(self, leaned_on: Mapping[tuple[str, str], int]) -> None:
+        self._leaned_on = leaned_on
+
+    def collect(self) -> Iterable[Metric]:
+        metric = CounterMetricFamily(
+            "aslgate_exceptions_leaned_on",
+            "Answers that lean on an exception, since the start",
+            labels=["policy", "exception"],
+        )
+        for (policy, exception), count in self._leaned_on.items():
+            metric.add_metric([policy, exception], count)
+        yield metric
 
 
 class _ShadowMetrics(Collector):

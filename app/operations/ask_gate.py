@@ -34,6 +34,7 @@ from app.operations.determine import (
     present_engine,
     refuse_superseded,
     refuse_too_much,
+    say_leaning,
 )
 from app.policy.timeline import PolicyInForce, in_force_at
 from app.policy.version import PolicyVersion
@@ -167,13 +168,15 @@ async def _decide_and_record(
         return document
 
     row = GateRow(gate.id, gate.model, gate.action, gate.decision, context.now, gate.valid_until)
-    return await context.store.ledger.append(
+    appended = await context.store.ledger.append(
         [*drafts, Draft(Kind.GATE, gate.id, row, build)],
         actor=context.actor,
         rests_on=read.rests_on(),
         touches=(),
         key=context.key,
     )
+    say_leaning(context, decided, appended)
+    return appended
 
 
 def applying(

@@ -1,6 +1,7 @@
 """Determine: decide on what is recorded, and record the answer before it is given."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from app.assessment.exceptions import INTERIM_MEASURES
 from app.decoding import pointer
 from app.determination.decide import Question, decide
 from app.determination.provenance import RestsOn, answer_document, says_what_changed
@@ -36,6 +38,9 @@ class Asked(Document):
     policy: Slug
     at: Instant | None = None
     known_at: Integer | None = None
+
+
+_log: Final = logging.getLogger("aslgate.exceptions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +80,38 @@ async def _decide_and_record(
 ) -> Appended:
     decided = await _decide_all(context, asked)
     refuse_too_much(decided, "" if listed_under is None else pointer(listed_under))
-    return await context.store.ledger.append(
+    appended = await context.store.ledger.append(
         [draft_of(context, one) for one in decided],
         actor=context.actor,
         rests_on=_rests_on(decided),
         touches=(),
         key=context.key,
     )
+    say_leaning(context, decided, appended)
+    return appended
+
+
+def say_leaning(context: Context, decided: Sequence[Decided], appended: Appended) -> None:
+    """Say aloud, in the log and in a number to watch, which of these answers leans on an exception:
+    it works at once, so whoever did not ask for it hears of it at once too.
+    """
+    if appended.replayed:
+        return
+    for one, record in zip(decided, appended.records, strict=False):
+        for condition in one.determination.conditions:
+            name = condition.code.removeprefix("exception:")
+            if name == condition.code != INTERIM_MEASURES:
+                continue
+            context.store.leaned_on[one.asked.policy, name] += 1
+            _log.warning(
+                "`%s` leans on the exception `%s` of `%s`: `%s` of `%s` %s",
+                record.subject,
+                name,
+                one.asked.policy,
+                one.asked.action,
+                one.asked.model,
+                condition.message.partition(": ")[0],
+            )
 
 
 def refuse_too_much(decided: Sequence[Decided], place: str = "") -> None:

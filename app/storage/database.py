@@ -8,8 +8,10 @@ writer has a connection of its own, so no crowd of readers can keep it waiting.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -38,6 +40,12 @@ ACQUIRE_SECONDS: Final = 0.25
 CONNECT_SECONDS: Final = 1.0
 ANSWER_SECONDS: Final = 1.75
 """How long one block of reads may take in all."""
+
+LEAST_SECONDS: Final = 0.5
+"""What one block of reads may take however late it begins."""
+
+REQUEST_BEGUN: Final[ContextVar[float | None]] = ContextVar("request_begun", default=None)
+"""When the request came that is being served, by the monotonic clock; `None`: this serves none."""
 
 CLOCK_SKEW: Final = timedelta(seconds=5)
 """How far the clocks of the service and of the database may be apart. What is decided by the one is
@@ -108,6 +116,15 @@ NOT_REPLICATED: Final = (
     "or `synchronous_commit` is `local`"
 )
 """Why nothing is recorded where a replica is required and `REPLICATED` does not hold."""
+
+
+def seconds_left(seconds: float, *, least: float) -> float:
+    """How long may be waited now for a request that may take *seconds* in all: some of them are over.
+
+    Waits that follow each other, each within its own time, would else add up.
+    """
+    begun = REQUEST_BEGUN.get()
+    return seconds if begun is None else max(least, begun + seconds - time.monotonic())
 
 
 def skew(database: datetime, asked: datetime, answered: datetime) -> str | None:
@@ -328,12 +345,14 @@ class Database:
         self, *, seconds: float = ANSWER_SECONDS, to_decide: bool = False
     ) -> AsyncIterator[AsyncConnection]:
         """A connection on which all reads see the same snapshot, and nothing can be written.
-        `to_decide`: one of those that are kept for that.
+        `to_decide`: one of those that are kept for that, for as long as its request may still take.
 
         Raises `Unavailable` where none is free in time, the block takes longer than *seconds*, or
         the database fails meanwhile, or is an unfit one by now.
         """
-        engine = self._deciding if to_decide else self._reading
+        engine = self._reading
+        if to_decide:
+            engine, seconds = self._deciding, seconds_left(seconds, least=LEAST_SECONDS)
         async with _within(seconds, engine.connect()) as connection:
             yield connection
 

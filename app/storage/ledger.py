@@ -42,6 +42,7 @@ from app.storage.database import (
     UNREACHABLE,
     Database,
     is_trouble,
+    seconds_left,
     skew,
 )
 
@@ -50,6 +51,8 @@ MOST_REQUESTS_A_BATCH: Final = 256
 MOST_ENTRIES_A_BATCH: Final = 1000
 MOST_DRAFTS: Final = 1000
 DEADLINE_SECONDS: Final = 2.0
+LEAST_SECONDS: Final = 1.0
+"""How long a request waits to be recorded, however much of its time is over by then."""
 COMMIT_SECONDS: Final = 2.0
 """How long a COMMIT, which waits for a standby where there is one, may take after the deadline, by
 which all who wait for it were told, before we hang up. The server goes on with it all the same.
@@ -313,7 +316,7 @@ class _Batch:
 class Ledger:
     """The ledger of one database. Several of these, in several processes, may write to it at once.
 
-    `deadline_seconds`: how long `append` waits. For whoever watches: `size` is how many entries
+    `deadline_seconds`: how long a request may take that `append` is called for. For whoever watches: `size` is how many entries
     there are, as far as this one has seen; `batches` counts commits, `committed` the requests that
     were answered after one, of which `replayed`, `stale` and `refused` recorded nothing; `failed`
     counts transactions that did not commit, and `unknown` those of which that is not known;
@@ -460,7 +463,8 @@ class Ledger:
         self._wake.set()
         try:
             # Waiting in this way cancels nothing: a batch that is under way ends as it will.
-            await asyncio.wait((answer,), timeout=self._deadline)
+            left = seconds_left(self._deadline, least=min(LEAST_SECONDS, self._deadline))
+            await asyncio.wait((answer,), timeout=left)
         finally:
             request.abandoned = not answer.done()
             self._queue.pop(request, None)

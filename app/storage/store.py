@@ -256,6 +256,8 @@ class Store:
         self._trusted: dict[bytes, tuple[float, Credential]] = {}
         self._once = _Once()
         self.gates = Gates()
+        self.leaned_on: Counter[tuple[str, str]] = Counter()
+        """By policy and exception, how many answers since the start lean on it."""
         self._not_open: str | None = "the service is starting"
         self._opening: asyncio.Task[None] | None = None
 

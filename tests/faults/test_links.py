@@ -90,7 +90,7 @@ def broken(proxy: Proxy) -> None:
 def test_a_bad_link_is_answered_for_in_time(
     linked: Linked, figures: Figures, fault: Callable[[Proxy], None]
 ) -> None:
-    recovered = []
+    recovered, told = [], 0
     with Writers(linked.port) as writers:
         writers.wait_for(40)
         # What the machine itself adds, when others use it too.
@@ -98,7 +98,7 @@ def test_a_bad_link_is_answered_for_in_time(
         for _ in rounds(1):
             before = len(writers.refusals)
             fault(linked.proxy)
-            told = len(writers.refusals) - before
+            told += len(writers.refusals) - before
             linked.proxy.heal()
             recovered.append(writers.wait_for(1))
             writers.wait_for(20)

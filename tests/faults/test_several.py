@@ -24,6 +24,8 @@ from app.storage.embedded import EmbeddedPostgres
 from app.storage.signer_files import new_ledger_key
 from tests.conftest import short_open_folder
 from tests.faults.conftest import Figures, put_policy_in_force
+from tests.faults.crowd import Crowd, request
+from tests.faults.proxy import Balancer, in_a_thread
 from tests.faults.recorded import LOG, of_checkpoints, read_ledger, violations
 from tests.faults.service import Served, Service, kill_all, postgres_on
 from tests.faults.writers import Writers
@@ -160,6 +162,63 @@ def test_four_services_that_are_killed_make_one_history(site: Site, figures: Fig
     assert writers.broken == []
     assert found == []
     assert len(notes) > PROCESSES
+
+
+def test_a_rolling_restart_leaves_nobody_without_an_answer(site: Site, figures: Figures) -> None:
+    """Two services behind one port, restarted in turn under load: whoever spreads the requests learns
+    in time that one will stop, and that one answers all that it has taken.
+    """
+    services = [site.replica(f"replica-{number}") for number in range(2)]
+    balancer = Balancer([service.port for service in services])
+    body = b'{"model":"rolling@1","action":"external-deployment"}'
+    stopped: list[float] = []
+    with ended(*services):
+        for service in services:
+            service.begin()
+        for service in services:
+            service.wait_until_ready()
+        put_policy_in_force(services[0].port, services[0].new_key("policy-approver"))
+        assert services[0].register("rolling@1")[0] == 201
+        gate = Crowd(balancer.port, 4, lambda: request("POST", "/v1/gate", body), 0.02)
+        with in_a_thread(balancer.serving):
+            until_taken(balancer, services)
+            with Writers(balancer.port, count=8) as writers, gate.asking():
+                for _ in rounds(1):
+                    for service in services:
+                        writers.wait_for(20)
+                        begun = time.monotonic()
+                        assert service.terminate() == 128 + 15
+                        stopped.append(time.monotonic() - begun)
+                        writers.wait_for(10)
+                        service.start()
+                        until_taken(balancer, services)
+                writers.wait_for(20)
+    found = violations(read_ledger(site.postgres.dsn(DATABASE)), writers.writes)
+    answered = sum(gate.statuses.values())
+    opened = sum(b'"allowed":true' in answer for answer in gate.recorded)
+    figures(
+        f"{len(stopped)} restarts, {len(writers.acknowledged())} of {len(writers.writes)} writes and "
+        f"{answered} gate calls acknowledged, {sum(one.startswith('LOST') for one in found)} lost, "
+        f"{opened} wrongly allowed, {writers.unanswered + gate.unanswered} connections without an "
+        f"answer, {len(writers.refusals)} refused, slowest answer "
+        f"{max(*writers.seconds, *gate.seconds):.2f} s, stopped in {max(stopped):.2f} s"
+    )
+    assert writers.broken == []
+    assert found == []
+    assert (writers.truncated, writers.unanswered, gate.unanswered) == (0, 0, 0)
+    assert gate.statuses == {201: answered}, "a gate call failed"
+    assert answered > 20
+    assert opened == 0
+    assert max(stopped) < 8
+
+
+def until_taken(balancer: Balancer, services: Sequence[Served]) -> None:
+    """Wait until the balancer knows that all of them are ready."""
+    ports = {service.port for service in services}
+    deadline = time.monotonic() + 10
+    while balancer.taking != ports:
+        assert time.monotonic() < deadline, f"only {sorted(balancer.taking)} are ready"
+        time.sleep(0.02)
 
 
 def test_two_services_on_one_directory_by_mistake_write_one_ledger(figures: Figures) -> None:

@@ -107,6 +107,32 @@ async def test_it_lapses(
     assert said == ["allow_with_conditions", "deny"]
 
 
+@pytest.mark.parametrize("name", ["interim-measures", "break-glass"])
+async def test_each_answer_that_leans_on_it_is_said_aloud(
+    asker: httpx.AsyncClient,
+    approvers: Two,
+    empty_client: httpx.AsyncClient,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+) -> None:
+    """It works at once; and the answer, the log and a number to watch all say so, once an answer."""
+    await approved(asker, approvers, exception=name)
+    caplog.clear()
+    determination = await decide(empty_client, MODEL)
+    gate = await post(empty_client, "gate", {"model": MODEL, "action": ACTION})
+    again = {"Idempotency-Key": "once"}
+    for _ in range(2):
+        await empty_client.post("/v1/gate", json={"model": MODEL, "action": ACTION}, headers=again)
+
+    assert gate["decision"] == "allow_with_conditions"
+    said = [r.getMessage() for r in caplog.records if r.name == "aslgate.exceptions"]
+    assert len(said) == 3
+    assert f"`{determination['id']}` leans on the exception `{name}` of `small`" in said[0]
+    metrics = (await empty_client.get("/metrics")).text
+    counted = f'aslgate_exceptions_leaned_on_total{{exception="{name}",policy="small"}} 3.0'
+    assert counted in metrics
+
+
 async def test_a_withdrawn_exception_lets_nothing_pass(
     asker: httpx.AsyncClient, approvers: Two, empty_client: httpx.AsyncClient
 ) -> None:
