@@ -75,8 +75,8 @@ mutants: $(VENV)/.installed-dev
 laws: $(VENV)/.installed-dev
 	@ASLGATE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --dist load -o timeout=3600 $(ARGS) tests/laws
 
-# Everything that is killed, cut, filled up or frozen, one after another, and what became of it. As root
-# and with strace nothing is skipped.
+# Everything that is killed, cut, filled up or frozen, one after another, and what became of it. As root,
+# with strace and libfaketime, nothing is skipped.
 torture: $(VENV)/.installed-dev
 	@ASLGATE_TORTURE=$(TIMES) $(BIN)/python -m pytest -n 0 $(ARGS) tests/faults tests/storage/test_cuts.py
 

@@ -24,6 +24,7 @@ from app.http import (
     health,
     ledger,
     model_versions,
+    obligations,
     policies,
     problems,
     shadows,
@@ -39,6 +40,7 @@ from app.integrations.witness import read_witnesses
 from app.ledger.note import InvalidNote
 from app.ledger.statement import AttestationKey, NotAKey
 from app.operations.attest import Attestor
+from app.operations.obligations import ObligationFollower
 from app.operations.shadow import Shadows
 from app.operations.sign_checkpoints import Signer
 from app.operations.turns import Queue, Turns
@@ -56,6 +58,7 @@ ROUTERS = (
     evidence.router,
     determinations.router,
     gates.router,
+    obligations.router,
     checkpoints.router,
     ledger.router,
     health.router,
@@ -85,6 +88,7 @@ the engine that produced it.
 def create_app(settings: Settings, store: Store) -> FastAPI:
     """The service over *store*, which is opened when it starts and closed when it stops."""
     work = Shadows(store, now)
+    follower = ObligationFollower(store, now)
     signer = _signer(settings, store)
 
     @asynccontextmanager
@@ -92,13 +96,17 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         await store.open(now())
         if signer is not None:
             await signer.start()
-        shadowing = asyncio.create_task(work.run(), name="shadows")
+        beside = (
+            asyncio.create_task(work.run(), name="shadows"),
+            asyncio.create_task(follower.run(), name="obligations"),
+        )
         try:
             yield
         finally:
-            shadowing.cancel()
-            # Before the store goes, and whatever it ended with: it is of no more use.
-            await asyncio.wait((shadowing,))
+            for task in beside:
+                task.cancel()
+            # Before the store goes, and whatever they ended with: they are of no more use.
+            await asyncio.wait(beside)
             if signer is not None:
                 await signer.close()
             await store.close()
@@ -117,7 +125,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.state.turns = Turns(Queue(settings.backtests_at_once), Queue(settings.explanations_at_once))
     app.state.attestor = _attestor(settings)
     app.state.witness_quorum = settings.witness_quorum
-    app.state.metrics = Metrics(store, work, signer)
+    app.state.metrics = Metrics(store, work, follower, signer)
     problems.install(app, methods_at)
     _refuse_routes_without_permission()
     for router in ROUTERS:

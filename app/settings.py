@@ -49,8 +49,8 @@ class Settings(BaseSettings):
     """How many backtests a process runs at once; some wait, and more are answered 503."""
     explanations_at_once: int = Field(default=2, ge=1)
     """How many explanations, settlings, diffs and replays at once; likewise."""
-    requests_at_once: int = Field(default=256, ge=1)
-    """How many requests a process serves at once; more are answered 503 at the door."""
+    requests_at_once: int = Field(default=64, ge=1)
+    """How many requests a process serves at once; more wait a moment, and are then answered 503."""
     drain_seconds: float = Field(default=1.0, ge=0)
     """How long, from SIGTERM on, `/readyz` says 503 while all that comes is still served."""
     deadline_seconds: float = Field(default=2.0, gt=0)

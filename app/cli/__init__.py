@@ -11,6 +11,7 @@ from app.cli import (
     export,
     keys,
     ledger,
+    obligations,
     openapi,
     policy,
     quickstart,
@@ -34,6 +35,7 @@ app.command()(service.determine)
 app.command()(service.explain)
 app.command()(attest.attest)
 app.command()(service.settle)
+app.command()(obligations.obligations)
 app.command()(audit.audit)
 app.command()(openapi.openapi)
 app.add_typer(keys.commands, name="keys")

@@ -186,6 +186,30 @@ def _backtested(line: Answer) -> Sequence[RenderableType]:
     return found["model"], found["action"], found["at"], turn, *sides, Text(why)
 
 
+def print_obligations(console: Console, said: Answer) -> None:
+    """Print what must be done, by due."""
+    if said["obligations"]:
+        table = _table("due", "what", "model", "policy", "")
+        table.columns[1].no_wrap = True
+        for one in said["obligations"]:
+            due = "before it goes ahead" if one["before_action"] else one["due"] or "no date"
+            late = one["status"] == "overdue"
+            by = f"{one['by']}: " if one["by"] else ""
+            table.add_row(
+                Text(f"{due} OVERDUE" if late else due, style="bold red" if late else ""),
+                one["name"],
+                one["model"],
+                f"{one['policy']} {one['raised_by']['version']}, {one['clause']}",
+                Text(f"{by}{one['statement']}"),
+            )
+        console.print(table)
+    else:
+        console.print(Text("nothing is outstanding"))
+    if said["behind"]:
+        left = f"{said['behind']} entries of the ledger are not read for obligations yet"
+        console.print(Text(left, style="yellow"))
+
+
 def print_settling(console: Console, answer: Answer) -> None:
     """Print what would change an answer, one way below the other."""
     decision, style = _DECISIONS[answer["decision"]]

@@ -1,30 +1,68 @@
-"""The opaque cursors of lists that run from the newest entry of the ledger to the oldest."""
+"""The opaque cursors of lists: of those that run from the newest entry of the ledger to the oldest,
+and of obligations, which come in the order of their dues.
+"""
 
 import base64
 import binascii
+import re
 from typing import Final
 
 from app.errors import InvalidParameter
+from app.storage.obligations import Place
+from app.vocabulary import read_instant, write_instant
 
 PAGE: Final = 50
 MAX_PAGE: Final = 200
 
+_OBLIGATION: Final = re.compile(r"obl_[0-9a-f]{32}", re.ASCII)
+
 
 def cursor(index: int) -> str:
     """The cursor of the page that begins below that ledger index."""
-    return base64.urlsafe_b64encode(f"v1:{index}".encode()).decode().rstrip("=")
+    return _written(f"v1:{index}")
 
 
 def read_cursor(given: str | None) -> int | None:
     """Below which index the page begins; `None`: with the newest. Raises `InvalidParameter`."""
     if given is None:
         return None
+    version, _, index = _read(given).partition(":")
+    if version == "v1" and index.isdecimal() and len(index) < 19:
+        return int(index)
+    raise _not_ours()
+
+
+def due_cursor(place: Place) -> str:
+    """The cursor of the page that begins after that place in the order of dues."""
+    due = "" if place.due is None else write_instant(place.due)
+    return _written(f"due1:{place.id}:{due}")
+
+
+def read_due_cursor(given: str | None) -> Place | None:
+    """After which place the page begins; `None`: with the first. Raises `InvalidParameter`."""
+    if given is None:
+        return None
+    version, _, rest = _read(given).partition(":")
+    id, _, due = rest.partition(":")
+    if version == "due1" and _OBLIGATION.fullmatch(id):
+        try:
+            return Place(read_instant(due) if due else None, id)
+        except ValueError:
+            pass
+    raise _not_ours()
+
+
+def _written(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _read(given: str) -> str:
     try:
         padded = given.encode("ascii") + b"=" * (-len(given) % 4)
-        text = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
-        version, _, index = text.partition(":")
-        if version == "v1" and index.isdecimal() and len(index) < 19:
-            return int(index)
+        return base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
     except (UnicodeError, binascii.Error):
-        pass
-    raise InvalidParameter("after", "is not a cursor that this service gave")
+        raise _not_ours() from None
+
+
+def _not_ours() -> InvalidParameter:
+    return InvalidParameter("after", "is not a cursor that this service gave")

@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field, RootModel
 
 from app.assessment.assessment import Assessment, ModelVersion, Withdrawal
 from app.assessment.exceptions import GivenApproval, RequestedException
+from app.assessment.fulfilments import GivenFulfilment
 from app.assessment.orders import Lifting, Order
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
@@ -19,6 +20,7 @@ from app.determination.record import (
 )
 from app.http.problems import MEDIA_TYPE
 from app.operations.ask_gate import Gate
+from app.operations.obligations import ObligationStatus
 from app.policy.timeline import RecordedActivation, RecordedApproval
 from app.policy.version import PolicyVersion
 from app.vocabulary import Document, Instant
@@ -177,6 +179,26 @@ class RecordedLifting(Lifting):
 
     id: str
     order: str
+    ledger: LedgerPosition
+
+
+class ObligationPage(Document):
+    """Obligations by due, those without one last; `next` as in other lists.
+
+    Determinations were read for them up to ledger index `as_of`, and there are `behind` entries
+    more.
+    """
+
+    obligations: tuple[ObligationStatus, ...]
+    next: str | None
+    as_of: int
+    behind: int
+
+
+class RecordedFulfilment(GivenFulfilment):
+    """A recorded fulfilment of an obligation."""
+
+    id: str
     ledger: LedgerPosition
 
 

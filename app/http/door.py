@@ -1,41 +1,74 @@
 """How many requests are served at once, and what is said at the door.
 
-Each request that is let in makes all others slower. So beyond a number that is answered well within
-the deadline the next one is refused at once, which costs next to nothing, instead of letting all of
-them wait too long. Whoever asks how the service is doing is always let in.
+Each request that is let in makes all others slower, so beyond a number that is answered well within
+the deadline the next ones wait outside, and are soon turned away. They are not turned away at once: who
+then asks again without a pause would keep the service busy with nothing but refusals. Whoever asks how
+the service is doing is always let in.
 """
 
+import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import Refusal, Unavailable
 from app.http.guard import Answer
-from app.storage.database import REQUEST_BEGUN
+from app.storage.database import REQUEST, Request
 
 ALWAYS_OPEN: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """Who looks after the service is answered most of all when it has too much to do."""
 
+READS: Final = frozenset({"GET", "HEAD"})
 
-@dataclass
+WAIT_SECONDS: Final = 0.75
+"""How long a request waits outside, out of the time that it may take in all."""
+
+MOST_WAITING: Final = 1024
+"""More are turned away at once, and their connections are closed."""
+
+
 class Door:
-    """The door of one application: at most *most* requests are inside, *inside* are now.
+    """The door of one application: at most *most* requests are inside.
 
     `closing`: the service is about to stop. What comes is still served, and told to ask another the
     next time: the connection ends with the answer.
     """
 
-    most: int
-    inside: int = 0
-    closing: bool = False
+    def __init__(self, most: int) -> None:
+        self.closing = False
+        self.waiting = 0
+        self._places = asyncio.Semaphore(most)
+
+    @asynccontextmanager
+    async def inside(self) -> AsyncIterator[None]:
+        """Be let in while the block lasts. Raises `Unavailable`: `queue-full`."""
+        if self._places.locked():
+            await self._wait()
+        else:
+            await self._places.acquire()
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    async def _wait(self) -> None:
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Unavailable("queue-full", "too many requests are under way; ask again") from None
+        finally:
+            self.waiting -= 1
 
 
 class Doorkeeper:
-    """ASGI middleware that lets requests in as *door* allows, and from then on counts how long they
-    take; others get what *on_refusal* makes of `Unavailable`. It stands behind the guard, so that nobody is inside whose body is not here.
+    """ASGI middleware that lets requests in as *door* allows, and says when each of them came; others
+    get what *on_refusal* makes of `Unavailable`. It stands behind the guard, so that nobody is inside
+    whose body is not here.
     """
 
     def __init__(
@@ -51,24 +84,28 @@ class Doorkeeper:
             await self._app(scope, receive, send)
             return
         door = self._door
+        ends = False
 
         async def send_out(message: Message) -> None:
-            if door.closing and message["type"] == "http.response.start":
+            if (ends or door.closing) and message["type"] == "http.response.start":
                 headers = [*message.get("headers", []), (b"connection", b"close")]
                 message = {**message, "headers": headers}
             await send(message)
 
         if scope["path"] in ALWAYS_OPEN:
             await self._app(scope, receive, send_out)
-        elif door.inside >= door.most:
-            refusal = Unavailable("queue-full", "more requests are under way than can be served")
+            return
+        token = REQUEST.set(Request(time.monotonic(), scope["method"] in READS))
+        ends = door.waiting >= MOST_WAITING
+        try:
+            if ends:
+                raise Unavailable("queue-full", "too many requests wait already; ask again")
+            async with door.inside():
+                await self._app(scope, receive, send_out)
+        except Unavailable as refusal:
+            # Only the door's own: the application has answered all others.
             status, headers, body = self._on_refusal(refusal, scope)
             await send_out({"type": "http.response.start", "status": status, "headers": headers})
             await send_out({"type": "http.response.body", "body": body})
-        else:
-            door.inside += 1
-            REQUEST_BEGUN.set(time.monotonic())
-            try:
-                await self._app(scope, receive, send_out)
-            finally:
-                door.inside -= 1
+        finally:
+            REQUEST.reset(token)

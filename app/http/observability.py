@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from app.http.problems import failure_response
+from app.operations.obligations import ObligationFollower
 from app.operations.shadow import Shadows
 from app.operations.sign_checkpoints import Signer
 from app.storage.ledger import Ledger
@@ -57,7 +58,13 @@ def configure_logging() -> None:
 class Metrics:
     """What `/metrics` shows. One registry an application, so that two can live in one process."""
 
-    def __init__(self, store: Store, shadows: Shadows, signer: Signer | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        shadows: Shadows,
+        follower: ObligationFollower,
+        signer: Signer | None,
+    ) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "aslgate_requests",
@@ -75,6 +82,7 @@ class Metrics:
         self.registry.register(_LedgerMetrics(store.ledger))
         self.registry.register(_ExceptionMetrics(store.leaned_on))
         self.registry.register(_ShadowMetrics(shadows))
+        self.registry.register(_ObligationMetrics(follower))
         if signer is not None:
             self.registry.register(_SignerMetrics(signer))
 
@@ -132,6 +140,23 @@ class _ShadowMetrics(Collector):
             )
             for one, value in zip(running, values, strict=True):
                 metric.add_metric([one.policy, one.version], value)
+            yield metric
+
+
+class _ObligationMetrics(Collector):
+    def __init__(self, follower: ObligationFollower) -> None:
+        self._follower = follower
+
+    def collect(self) -> Iterable[Metric]:
+        follower = self._follower
+        for name, text, value in (
+            ("open", "Obligations that are not fulfilled, and not overdue", follower.open),
+            ("overdue", "Obligations that are past their due", follower.overdue),
+            ("behind", "Entries not read for obligations", follower.behind),
+        ):
+            described = f"{text}, as last seen here"
+            metric = GaugeMetricFamily(f"aslgate_obligations_{name}", described)
+            metric.add_metric([], value)
             yield metric
 
 

@@ -22,6 +22,7 @@ class Permission(Enum):
     REQUEST_EXCEPTIONS = "exceptions:request"
     APPROVE_EXCEPTIONS = "exceptions:approve"
     RECORD_ORDERS = "orders:record"
+    FULFIL_OBLIGATIONS = "obligations:fulfil"
     DETERMINE = "determinations:make"
     SIMULATE = "simulations:run"
     SHADOW = "shadows:run"
@@ -37,6 +38,7 @@ ROLES: Final = {
             Permission.READ,
             Permission.APPROVE_POLICIES,
             Permission.ACTIVATE_POLICIES,
+            Permission.FULFIL_OBLIGATIONS,
             Permission.SIMULATE,
         }
     ),
@@ -50,8 +52,17 @@ ROLES: Final = {
             Permission.SIMULATE,
         }
     ),
-    "safeguards-owner": frozenset({Permission.READ, Permission.RECORD_SAFEGUARDS}),
-    "approver": frozenset({Permission.READ, Permission.SIGN_OFF, Permission.APPROVE_EXCEPTIONS}),
+    "safeguards-owner": frozenset(
+        {Permission.READ, Permission.RECORD_SAFEGUARDS, Permission.FULFIL_OBLIGATIONS}
+    ),
+    "approver": frozenset(
+        {
+            Permission.READ,
+            Permission.SIGN_OFF,
+            Permission.APPROVE_EXCEPTIONS,
+            Permission.FULFIL_OBLIGATIONS,
+        }
+    ),
     "order-keeper": frozenset({Permission.READ, Permission.RECORD_ORDERS}),
     "orchestrator": frozenset({Permission.READ, Permission.DETERMINE}),
     "registry": frozenset({Permission.READ, Permission.REGISTER_MODELS}),

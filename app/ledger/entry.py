@@ -32,6 +32,7 @@ class Kind(Enum):
     LIFTING = "lifting"
     DETERMINATION = "determination"
     GATE = "gate"
+    FULFILMENT = "fulfilment"
 
 
 @dataclass(frozen=True, slots=True)

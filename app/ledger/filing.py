@@ -153,6 +153,11 @@ def _gate(_one: StoredEntry, said: Said, _: Any) -> tuple[Any, ...]:
     )
 
 
+def _fulfilment(_one: StoredEntry, said: Said, _: Any) -> tuple[Any, ...]:
+    done_at = _instant(said["done_at"])
+    return said["id"], said["obligation"], said["determination"], said["by"], done_at
+
+
 FILINGS: Final = (
     Filing(
         "policy_version",
@@ -229,6 +234,13 @@ FILINGS: Final = (
         ("id", "model", "action", "decision", "at", "valid_until"),
         "id",
         _gate,
+    ),
+    Filing(
+        "fulfilment",
+        (Kind.FULFILMENT,),
+        ("id", "obligation_id", "determination_id", "by", "done_at"),
+        "id",
+        _fulfilment,
     ),
 )
 

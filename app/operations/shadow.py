@@ -25,10 +25,11 @@ from app.determination.backtest import (
 )
 from app.determination.decide import Question, decide, scope_of
 from app.determination.provenance import NotRebuilt
-from app.errors import AlreadyInForce, NotFound, Unavailable
+from app.errors import AlreadyInForce, NotFound
 from app.ledger.entry import Kind
 from app.operations.backtest import Tried, answered_otherwise, tried
 from app.operations.context import Context, new_id
+from app.operations.following import IDLE_SECONDS, PAGE_PAUSE_SECONDS, SHARE, follow
 from app.policy.timeline import PolicyInForce, in_force_at
 from app.storage import records, shadows
 from app.storage.history import Histories, ModelHistory
@@ -42,20 +43,8 @@ PAGE: Final = 32
 PAGE_SECONDS: Final = 1.0
 """For how long at most what was decided is not kept yet."""
 
-SHARE: Final = 0.1
-"""How much of a core deciding may take: what a caller waits for longer is as much of an answer."""
-
-PAGE_PAUSE_SECONDS: Final = 0.02
-"""How long the database has its peace between two pages."""
-
-IDLE_SECONDS: Final = 1.0
-"""How often it is looked for more to do, or for a shadow that was begun elsewhere."""
-
 ASIDE_SECONDS: Final = 5.0
 """How long a process leaves a shadow alone that another one goes on with."""
-
-MOST_PATIENCE_SECONDS: Final = 30.0
-"""How long at most is waited before a database that failed is asked again."""
 
 _log: Final = logging.getLogger("aslgate.shadow")
 
@@ -228,22 +217,8 @@ class Shadows:
 
     async def run(self) -> None:
         """Go on until cancelled. Nothing that goes wrong ends this; a database is given time."""
-        patience = IDLE_SECONDS
-        while True:
-            try:
-                more = await self.turn()
-            except Unavailable:
-                patience = min(2 * patience, MOST_PATIENCE_SECONDS)
-            except Exception:  # noqa: BLE001 - said and logged, and tried again
-                # Nobody else tries again: all shadows would stand still until the next start.
-                _log.exception("shadows cannot go on now")
-                patience = min(2 * patience, MOST_PATIENCE_SECONDS)
-            else:
-                patience = IDLE_SECONDS
-                if more:
-                    await asyncio.sleep(PAGE_PAUSE_SECONDS)
-                    continue
-            await asyncio.sleep(patience)
+        pause = PAGE_PAUSE_SECONDS
+        await follow(self.turn, _log, "shadows", idle=IDLE_SECONDS, pause=pause)
 
     async def turn(self) -> bool:
         """Look at the next page of each running shadow. Whether there is more to look at at once.

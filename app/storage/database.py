@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -44,8 +45,17 @@ ANSWER_SECONDS: Final = 1.75
 LEAST_SECONDS: Final = 0.5
 """What one block of reads may take however late it begins."""
 
-REQUEST_BEGUN: Final[ContextVar[float | None]] = ContextVar("request_begun", default=None)
-"""When the request came that is being served, by the monotonic clock; `None`: this serves none."""
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The request that is served: when it came, by the monotonic clock, and whether it only reads."""
+
+    begun: float
+    only_reads: bool
+
+
+REQUEST: Final[ContextVar[Request | None]] = ContextVar("request", default=None)
+"""That for which this runs; `None`: for none."""
 
 CLOCK_SKEW: Final = timedelta(seconds=5)
 """How far the clocks of the service and of the database may be apart. What is decided by the one is
@@ -123,8 +133,10 @@ def seconds_left(seconds: float, *, least: float) -> float:
 
     Waits that follow each other, each within its own time, would else add up.
     """
-    begun = REQUEST_BEGUN.get()
-    return seconds if begun is None else max(least, begun + seconds - time.monotonic())
+    request = REQUEST.get()
+    if request is None:
+        return seconds
+    return max(least, request.begun + seconds - time.monotonic())
 
 
 def skew(database: datetime, asked: datetime, answered: datetime) -> str | None:

@@ -52,6 +52,7 @@ MOST_ENTRIES_A_BATCH: Final = 1000
 MOST_DRAFTS: Final = 1000
 DEADLINE_SECONDS: Final = 2.0
 LEAST_SECONDS: Final = 1.0
+LEAST_SECONDS_A_DRAFT: Final = 0.001
 """How long a request waits to be recorded, however much of its time is over by then."""
 COMMIT_SECONDS: Final = 2.0
 """How long a COMMIT, which waits for a standby where there is one, may take after the deadline, by
@@ -189,6 +190,17 @@ class GateRow:
     valid_until: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class FulfilmentRow:
+    """That an obligation was fulfilled, as that determination had raised it."""
+
+    id: str
+    obligation_id: str
+    determination_id: str
+    by: str
+    done_at: datetime
+
+
 Row = (
     PolicyVersionRow
     | PolicyApprovalRow
@@ -200,6 +212,7 @@ Row = (
     | LiftingRow
     | DeterminationRow
     | GateRow
+    | FulfilmentRow
 )
 
 TABLE_OF: Final[Mapping[type[Row], Table]] = {
@@ -213,6 +226,7 @@ TABLE_OF: Final[Mapping[type[Row], Table]] = {
     LiftingRow: tables.lifting,
     DeterminationRow: tables.determination,
     GateRow: tables.gate,
+    FulfilmentRow: tables.fulfilment,
 }
 
 
@@ -375,13 +389,16 @@ class Ledger:
         """
         connection = await self._connected()
         try:
-            await connection.execute(
-                "INSERT INTO ledger_head (log, size, last_at, frontier, root) "
-                "VALUES ($1, 0, clock_timestamp(), '', $2) ON CONFLICT DO NOTHING",
-                log,
-                EMPTY_ROOT,
-            )
-            named = await connection.fetchval("SELECT log FROM ledger_head")
+            named = await connection.fetchval(_NAME)
+            # Only then: to find that there is one, an INSERT would wait for whoever advances it.
+            if named is None:
+                await connection.execute(
+                    "INSERT INTO ledger_head (log, size, last_at, frontier, root) "
+                    "VALUES ($1, 0, clock_timestamp(), '', $2) ON CONFLICT DO NOTHING",
+                    log,
+                    EMPTY_ROOT,
+                )
+                named = await connection.fetchval(_NAME)
         except UNREACHABLE as error:
             self._hang_up()
             raise Unavailable("database", "the database went away; ask again") from error
@@ -463,7 +480,8 @@ class Ledger:
         self._wake.set()
         try:
             # Waiting in this way cancels nothing: a batch that is under way ends as it will.
-            left = seconds_left(self._deadline, least=min(LEAST_SECONDS, self._deadline))
+            least = min(LEAST_SECONDS + LEAST_SECONDS_A_DRAFT * len(drafts), self._deadline)
+            left = seconds_left(self._deadline, least=least)
             await asyncio.wait((answer,), timeout=left)
         finally:
             request.abandoned = not answer.done()
@@ -908,6 +926,8 @@ _VALUES: Final = {row: attrgetter(*(named.name for named in fields(row))) for ro
 
 # Who finds one of these taken did not choose it: the head gave it out.
 _PLACES: Final = frozenset({"ledger_entry_pkey", "ledger_tile_pkey"})
+
+_NAME: Final = "SELECT log FROM ledger_head"
 
 _HEAD: Final = f"""
     SELECT size, frontier, root, last_at, clock_timestamp() AS now, {REPLICATED} AS replicated

@@ -30,6 +30,20 @@ MAY_CHANGE: Final[Mapping[Table, tuple[str, ...]]] = {
         "stopped_by",
         "stopped_because",
     ),
+    # All but what its id is made of.
+    tables.obligation: (
+        "version",
+        "pointer",
+        "statement",
+        "clause",
+        "by",
+        "before_action",
+        "due",
+        "of_evidence",
+        "determination_id",
+        "index",
+    ),
+    tables.obligation_position: ("next",),
 }
 """What the service may change of a row that is there. Of all other tables: nothing."""
 

@@ -55,6 +55,7 @@ from app.policy.timeline import (
 from app.policy.version import PolicyVersion
 from app.storage import keys, records, rights
 from app.storage.database import (
+    REQUEST,
     Database,
     DatabaseConnection,
     UnfitServer,
@@ -322,13 +323,20 @@ class Store:
 
     @asynccontextmanager
     async def _reading(self, *, to_decide: bool = False) -> AsyncIterator[DatabaseConnection]:
-        """A snapshot to read in; `Unavailable` until the store is open. `to_decide`: for what comes
-        before anything is decided or recorded, which no crowd of readers may hold up.
+        """A snapshot to read in; `Unavailable` until the store is open. `to_decide`: on a connection of
+        those that no crowd of readers has.
         """
         if self._not_open is not None:
             raise Unavailable("database", self._not_open)
         async with self._database.reading(to_decide=to_decide) as connection:
             yield connection
+
+    def _deciding(self) -> AbstractAsyncContextManager[DatabaseConnection]:
+        """A snapshot for what comes before something is decided or recorded, and is now and then asked
+        for by who only reads.
+        """
+        request = REQUEST.get()
+        return self._reading(to_decide=request is None or not request.only_reads)
 
     def reading(self) -> AbstractAsyncContextManager[DatabaseConnection]:
         """A snapshot, for what `app.storage.history` reads of it."""
@@ -388,12 +396,12 @@ class Store:
 
     async def policies(self, policy: str) -> Policies:
         """All recorded versions of the policy as of now; none where it is unknown."""
-        async with self._reading(to_decide=True) as connection:
+        async with self._deciding() as connection:
             return await self._read_policies(connection, policy, None)
 
     async def known(self) -> Known:
         """What the recorded versions of all policies name."""
-        async with self._reading(to_decide=True) as connection:
+        async with self._deciding() as connection:
             found = await records.policy_records(connection)
             activated = await records.policy_activations(connection)
         by_policy = _by_policy(self._policy(record) for record in found)
@@ -465,7 +473,7 @@ class Store:
 
     async def models_with(self, weights: str) -> Sequence[ModelVersion]:
         """The model versions that are registered with those weights."""
-        async with self._reading(to_decide=True) as connection:
+        async with self._deciding() as connection:
             found = await records.models_with(connection, weights)
         return [said(ModelVersion, record) for record in found]
 
@@ -474,7 +482,7 @@ class Store:
     async def known_model(self, model: str) -> KnownModel:
         """The model version as registered, and its stream version."""
         stream = model_stream(model)
-        async with self._reading(to_decide=True) as connection:
+        async with self._deciding() as connection:
             record = await records.model_record(connection, model)
             streams = await records.stream_versions(connection, [stream])
         weights = None if record is None else said(ModelVersion, record).weights
@@ -482,7 +490,7 @@ class Store:
 
     async def known_evidence(self, id: str, kind: Kind) -> KnownEvidence | None:
         """The piece of evidence with that id, if there is one and it is of that kind."""
-        async with self._reading(to_decide=True) as connection:
+        async with self._deciding() as connection:
             found = await records.evidence_of_id(connection, id)
             if found is None or found.record.kind is not kind:
                 return None
@@ -508,7 +516,7 @@ class Store:
         `policies` at which that was read: from memory where it was read before.
         """
         if self._activated is None:
-            async with self._reading(to_decide=True) as connection:
+            async with self._deciding() as connection:
                 names = await records.activated_policies(connection)
                 streams = await records.stream_versions(connection, [POLICIES_STREAM])
             self._activated = names, streams[POLICIES_STREAM]
@@ -542,12 +550,12 @@ class Store:
 
     async def with_others(self, model: str, evidence: Evidence) -> Evidence:
         """*evidence* on *model* with what is recorded of the model versions that it leans on."""
-        async with self._reading(to_decide=True) as connection:
+        async with self._deciding() as connection:
             others, _ = await self._read_others(connection, model, evidence, None)
         return replace(evidence, others=others)
 
     async def _read_both(self, policy: str, model: str) -> "tuple[Policies, _ModelRead]":
-        async with self._reading(to_decide=True) as connection:
+        async with self._deciding() as connection:
             policies = await self._read_policies(connection, policy, None)
             read = await self._read_model(connection, model, None)
         # What is unknown is not kept: anyone can ask for any name.
@@ -634,12 +642,12 @@ class Store:
 
     async def streams(self, names: Iterable[str]) -> Mapping[str, int]:
         """The version of each stream now."""
-        async with self._reading(to_decide=True) as connection:
+        async with self._deciding() as connection:
             return await records.stream_versions(connection, names)
 
     async def size(self) -> int:
         """How many entries the ledger has."""
-        async with self._reading(to_decide=True) as connection:
+        async with self._deciding() as connection:
             return await records.ledger_size(connection)
 
     async def record(self, subject: str) -> Recorded | None:

@@ -332,6 +332,20 @@ gate: Final = Table(
     ),
 )
 
+fulfilment: Final = Table(
+    "fulfilment",
+    metadata,
+    _index_of_entry(),
+    Column("id", Text, nullable=False),
+    Column("obligation_id", Text, nullable=False),
+    Column("determination_id", Text, ForeignKey("determination.id"), nullable=False),
+    Column("by", Text, nullable=False),
+    Column("done_at", _INSTANT, nullable=False),
+    UniqueConstraint("id"),
+    UniqueConstraint("obligation_id", "determination_id"),
+)
+"""`determination_id` is the one that raised the obligation, which may be raised again by others."""
+
 idempotency: Final = Table(
     "idempotency",
     metadata,
@@ -411,7 +425,39 @@ shadow_difference: Final = Table(
 )
 """What a shadow would have said otherwise than the determination, or the gate, at that index."""
 
-WORKING: Final = (policy_shadow, shadow_difference)
+obligation: Final = Table(
+    "obligation",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("pointer", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("statement", Text, nullable=False),
+    Column("clause", Text, nullable=False),
+    Column("by", Text),
+    Column("before_action", Boolean, nullable=False),
+    Column("due", _INSTANT),
+    Column("of_evidence", Boolean, nullable=False),
+    Column("determination_id", Text, ForeignKey("determination.id"), nullable=False),
+    Column("index", BigInteger, nullable=False),
+    Index(None, "due", "id"),
+    Index(None, "model", "due", "id"),
+)
+"""What must be done, as the determination at `index` raised it, whose due stands."""
+
+obligation_position: Final = Table(
+    "obligation_position",
+    metadata,
+    Column("one", Boolean, primary_key=True, server_default=text("true")),
+    Column("next", BigInteger, nullable=False),
+    CheckConstraint("one", name="there_is_one_position"),
+    CheckConstraint("next >= 0", name="the_first_position_is_0"),
+)
+"""The one row that says up to which ledger index determinations were read for obligations."""
+
+WORKING: Final = (policy_shadow, shadow_difference, obligation, obligation_position)
 """The tables that hold no records, but work that goes on: their rows may change, and be deleted."""
 
 FILED: Final = (
@@ -425,6 +471,7 @@ FILED: Final = (
     lifting,
     determination,
     gate,
+    fulfilment,
 )
 """The tables by which records are found: each refers to none but those before it."""
 

@@ -11,6 +11,7 @@ import pytest
 from app.storage.store import TRUSTED_SECONDS
 from tests.cli.conftest import POLICIES, Cli, run
 from tests.faults.service import KEY, Service, free_port
+from tests.http.small import found, policy, soon
 
 RSP = POLICIES / "anthropic-rsp"
 OPUS = "claude-opus-4@20250514"
@@ -35,6 +36,7 @@ COMMANDS = [
     ("policy", "approve"),
     ("policy", "activate"),
     ("policy", "shadow"),
+    ("obligations",),
 ]
 
 
@@ -517,6 +519,42 @@ def test_a_shadow_is_begun_looked_at_and_stopped(
     assert "seen enough" in stopped.out
     assert "1 decided: 1 same" in stopped.out
     assert asking(*name, "--stop", "--status").code == 2
+
+
+def test_obligations_are_listed_and_a_late_one_fails_a_pipeline(
+    published: Service, asking: Cli, tmp_path: Path
+) -> None:
+    """A report that was due within a day of an assessment of last week."""
+    asking(*RELEASE)
+    said = {"id": "report", "statement": "s", "clause": "§1", "due": "P1D", "by": "ceo"}
+    document = policy()
+    document["actions"]["deploy"]["obligations"] = [said | {"since_assessment": "comprehensive"}]
+    file = tmp_path / "small.json"
+    file.write_text(json.dumps(document))
+    second = {"ASLGATE_API_KEY": published.new_key("policy-approver")}
+    why = "--reason=as published"
+    assert asking("policy", "publish", file).code == 0
+    assert asking("policy", "approve", "small", "1", why, **second).code == 0
+    assert asking("policy", "activate", "small", "1", **second).code == 0
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{published.port}", headers={"Authorization": f"Bearer {KEY}"}
+    ) as http:
+        http.post("/v1/models", json={"model": "m@1", "developer": "lab"}).raise_for_status()
+        assessed = found("m@1", "reached", conducted_at=soon(days=-7))
+        http.post("/v1/assessments", json=assessed).raise_for_status()
+    asking("determine", "m@1", "--action=deploy", "--policy=small")
+    until = time.monotonic() + 20
+    while read(asking("obligations", "--json").out)["behind"]:
+        assert time.monotonic() < until
+    listed, late = asking("obligations"), asking("obligations", "--overdue", "--fail-on-overdue")
+    in_time = asking("obligations", "--policy=anthropic-rsp", "--fail-on-overdue")
+
+    assert (listed.code, late.code, in_time.code) == (0, 3, 0), listed.err + late.err
+    assert "notify-us-government" in listed.out
+    assert "notify-us-government" not in late.out
+    assert "OVERDUE" in late.out
+    assert "OVERDUE" not in in_time.out
+    assert asking("obligations", "--model=other@1").out == "nothing is outstanding\n"
 
 
 def test_a_version_that_is_not_recorded_cannot_be_backtested(

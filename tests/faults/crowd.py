@@ -11,6 +11,7 @@ from typing import Self
 
 from tests.faults.proxy import in_a_thread
 from tests.faults.service import KEY
+from tests.faults.writers import Write
 
 
 def request(
@@ -40,8 +41,8 @@ class Crowd:
     statuses: Counter[int] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
     """How long each answer took, whatever it was."""
-    recorded: list[bytes] = field(default_factory=list)
-    """The whole bodies of all 201."""
+    recorded: list[Write] = field(default_factory=list)
+    """What was answered with a whole 201."""
     unanswered: int = 0
     hopeless: int = 0
     """503 that do not say when to ask again."""
@@ -75,7 +76,8 @@ class Crowd:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             begun = time.monotonic()
-            writer.write(self.ask())
+            asked = self.ask()
+            writer.write(asked)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = int(head.partition(b"content-length: ")[2].partition(b"\r")[0] or 0)
             body = await reader.readexactly(length)
@@ -83,8 +85,24 @@ class Crowd:
             self.statuses[status] += 1
             self.seconds.append(time.monotonic() - begun)
             if status == 201:
-                self.recorded.append(body)
+                self.recorded.append(_write(asked, body, begun))
             self.hopeless += status == 503 and b"\r\nretry-after: " not in head
             if b"\r\nconnection: close" in head:
                 return
             await asyncio.sleep(self.pause_seconds)
+
+
+def _write(asked: bytes, answer: bytes, sent_at: float) -> Write:
+    """What was asked and answered, as other clients keep it."""
+    head, _, body = asked.partition(b"\r\n\r\n")
+    path = head.split()[1].decode()
+    key = head.partition(b"Idempotency-Key: ")[2].decode()
+    return Write(
+        path.rpartition("/")[2].removesuffix("s"),
+        path,
+        body,
+        key,
+        sent_at,
+        answered_at=time.monotonic(),
+        answer=answer,
+    )

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -56,6 +56,7 @@ class Proxy:
         self._left: dict[str, int | None] = {"up": None, "down": None}
         self._tasks: set[asyncio.Task[None]] = set()
         self._clients: list[asyncio.StreamWriter] = []
+        self._open: set[asyncio.StreamWriter] = set()
         self.passed = Counter[str]()
         self.cuts = 0
         self.delay_seconds = 0.0
@@ -68,6 +69,7 @@ class Proxy:
         path = str(folder / f".s.PGSQL.{PORT}")
         async with await asyncio.start_unix_server(self.serve, path):
             yield
+        await _end(self._tasks, self._open)
 
     def cut_after(self, direction: str, count: int) -> None:
         """Let so many bytes more through, of those that go *up* to the database or *down* from it."""
@@ -92,6 +94,7 @@ class Proxy:
             return
         up, server = await asyncio.open_unix_connection(self._upstream)
         pair = (client, server)
+        self._open.update(pair)
         self._clients.append(client)
         for direction, reader, writer in (("up", down, server), ("down", up, client)):
             task = asyncio.create_task(self._pump(direction, reader, writer, pair))
@@ -128,6 +131,7 @@ class Proxy:
             await self._held()
         for one in pair:
             one.close()
+            self._open.discard(one)
         if pair[0] in self._clients:
             self._clients.remove(pair[0])
 
@@ -144,6 +148,7 @@ class Balancer:
         """The ports of those that are ready, as far as it knows."""
         self._ports = ports
         self._turns = itertools.count()
+        self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -153,6 +158,7 @@ class Balancer:
         async with await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=512):
             yield
         looking.cancel()
+        await _end(self._tasks, self._open)
 
     async def _look(self) -> None:
         while True:
@@ -171,17 +177,28 @@ class Balancer:
             client.close()
             return
         for reader, writer in ((down, server), (up, client)):
-            task = asyncio.create_task(_pass_on(reader, writer))
+            self._open.add(writer)
+            task = asyncio.create_task(self._pass_on(reader, writer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+        self._open.discard(writer)
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+
+async def _end(tasks: set[asyncio.Task[None]], writers: Iterable[asyncio.StreamWriter]) -> None:
+    """Leave no connection behind."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for writer in writers:
+        writer.transport.abort()
+    await asyncio.sleep(0)
 
 
 async def _is_ready(port: int) -> bool:

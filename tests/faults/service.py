@@ -99,7 +99,8 @@ class Served:
         begun = time.monotonic()
         while not self.is_ready():
             if not self.is_running() or time.monotonic() > begun + READY_SECONDS:
-                raise AssertionError(f"the service did not become ready:\n{self.said()}")
+                why = self.readiness()
+                raise AssertionError(f"the service did not become ready: {why}\n{self.said()}")
             time.sleep(0.02)
 
     def is_running(self) -> bool:
@@ -112,9 +113,16 @@ class Served:
 
     def readiness(self) -> tuple[int, str]:
         """What `/readyz` says, in full; status 0: nothing at all."""
+        return self._said_at("/readyz")
+
+    def status(self, path: str) -> int:
+        """The status that is answered there without a key; 0: nothing at all."""
+        return self._said_at(path)[0]
+
+    def _said_at(self, path: str) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
-            connection.request("GET", "/readyz")
+            connection.request("GET", path)
             response = connection.getresponse()
             return response.status, response.read().decode()
         except (OSError, http.client.HTTPException):
@@ -167,10 +175,10 @@ class Served:
         self._process.kill()
         self._process.wait(10)
 
-    def wait_until_ended(self) -> None:
-        """Wait until the process has ended, whoever sees to that."""
+    def wait_until_ended(self) -> int:
+        """Wait until the process has ended, whoever sees to that; its exit code."""
         assert self._process is not None
-        self._process.wait(10)
+        return self._process.wait(30)
 
     def terminate(self) -> int:
         """SIGTERM; the exit code that it ends with."""

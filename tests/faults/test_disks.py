@@ -150,10 +150,27 @@ def test_a_full_disk_is_said_and_got_over(
         cramped, writers, figures, f"full {len(refused)} times, {slowest}", recovered
     )
     assert max(recovered) < 15
+    log = [json.loads(line) for line in cramped.said().splitlines() if line.startswith("{")]
+    told = [line["event"] for line in log if line["level"] == "error"]
+    # It is tried four times a second, and said once, or where it fails of something else.
+    assert told.count("the embedded Postgres does not start") < 5 * len(recovered)
     if reads:
-        log = [json.loads(line) for line in cramped.said().splitlines() if line.startswith("{")]
-        told = [line["event"] for line in log if line["level"] == "error"]
         assert any("does not record" in event and "No space left" in event for event in told), told
+
+
+def test_on_a_full_disk_it_does_not_start_and_says_why(cramped: Service) -> None:
+    """With exit code 1 and one sentence, and nothing is the worse for it: with room it starts."""
+    cramped.terminate()
+    already = len(cramped.said())
+    with full(cramped.data_dir):
+        cramped.begin()
+        code = cramped.wait_until_ended()
+        said = cramped.said()[already:]
+    cramped.start()
+
+    assert code == 1
+    assert "Traceback" not in said
+    assert "aslgate: Postgres did not start in" in said
 
 
 def wait_until_refused(writers: Writers) -> None:

@@ -8,6 +8,7 @@ checkpoint that any of the services ever showed is of the history that is there.
 
 import base64
 import http.client
+import itertools
 import random
 import threading
 import time
@@ -179,7 +180,10 @@ def test_a_rolling_restart_leaves_nobody_without_an_answer(site: Site, figures: 
             service.wait_until_ready()
         put_policy_in_force(services[0].port, services[0].new_key("policy-approver"))
         assert services[0].register("rolling@1")[0] == 201
-        gate = Crowd(balancer.port, 4, lambda: request("POST", "/v1/gate", body), 0.02)
+        keys = (f"gate-{number}" for number in itertools.count())
+        gate = Crowd(
+            balancer.port, 4, lambda: request("POST", "/v1/gate", body, key=next(keys)), 0.02
+        )
         with in_a_thread(balancer.serving):
             until_taken(balancer, services)
             with Writers(balancer.port, count=8) as writers, gate.asking():
@@ -195,7 +199,7 @@ def test_a_rolling_restart_leaves_nobody_without_an_answer(site: Site, figures: 
                 writers.wait_for(20)
     found = violations(read_ledger(site.postgres.dsn(DATABASE)), writers.writes)
     answered = sum(gate.statuses.values())
-    opened = sum(b'"allowed":true' in answer for answer in gate.recorded)
+    opened = sum(b'"allowed":true' in (call.answer or b"") for call in gate.recorded)
     figures(
         f"{len(stopped)} restarts, {len(writers.acknowledged())} of {len(writers.writes)} writes and "
         f"{answered} gate calls acknowledged, {sum(one.startswith('LOST') for one in found)} lost, "

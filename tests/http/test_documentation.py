@@ -1,6 +1,8 @@
 """What the documentation says is what happens: its examples are run, its links lead somewhere."""
 
+import asyncio
 import re
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,6 +33,24 @@ async def test_every_example_of_the_api_page_answers_as_it_says(client: httpx.As
             headers={"Content-Type": "application/json"} if body else {},
         )
         assert answer.status_code == int(status), f"{method} {path}: {answer.text}"
+
+
+async def test_the_examples_of_obligations_answer_as_they_say(client: httpx.AsyncClient) -> None:
+    """Each once what the ones before it have raised was found."""
+    examples = EXAMPLE.findall((ROOT / "docs" / "obligations.md").read_text())
+    assert len(examples) == 4
+    said = ""
+    for method, path, status, body in examples:
+        headers = {"Content-Type": "application/json"} if body else {}
+        answer = await client.request(method, path, content=body.encode() or None, headers=headers)
+        assert answer.status_code == int(status), f"{method} {path}: {answer.text}"
+        until = time.monotonic() + 20
+        while (await client.get("/v1/obligations", params={"limit": 1})).json()["behind"]:
+            assert time.monotonic() < until
+            await asyncio.sleep(0.05)
+        said = answer.text
+
+    assert '"status":"fulfilled"' in said
 
 
 async def test_the_version_in_force_on_the_day_before_is_the_one_that_the_page_says(

@@ -85,6 +85,10 @@ class Served:
         self._thread.join(20)
         self._socket.close()
 
+    def stop(self) -> None:
+        """Begin to stop, as a signal does."""
+        self._server.should_exit = True
+
     @property
     def connections(self) -> int:
         return len(self._server.server_state.connections)
@@ -208,6 +212,21 @@ def test_a_connection_may_rest_between_requests(served: Served) -> None:
             caller.sendall(post("Content-Length: 1\r\n", b"x"))
             assert read_answer(caller)[0] == 200
             time.sleep(PATIENCE * 2)
+
+
+def test_who_was_let_in_is_answered_though_the_server_stops(served: Served) -> None:
+    """Neither a connection that was just made nor one that is kept is closed on a request's way."""
+    with served.connect() as new, served.connect() as kept, served.connect() as idle:
+        kept.sendall(post("Content-Length: 1\r\n", b"x"))
+        assert read_answer(kept)[0] == 200
+        while served.connections < 3:
+            time.sleep(0.005)
+        served.stop()
+        time.sleep(0.3)
+        for caller in (new, kept):
+            caller.sendall(post("Content-Length: 1\r\n", b"x"))
+            assert read_answer(caller)[0] == 200
+        assert seconds_until_closed(idle) < SOON
 
 
 def test_headers_without_end_are_refused(served: Served, echo: Echo) -> None:

@@ -42,6 +42,7 @@ SAID: dict[Kind, dict[str, Any]] = {
         "provenance": {"policy": POLICY, "at": AT, "known_at": INDEX},
     },
     Kind.GATE: {"model": "m@1", "action": "deploy", "decision": "deny", "at": AT},
+    Kind.FULFILMENT: {"obligation": "obl_1", "determination": "det_1", "by": "b", "done_at": AT},
 }
 ROWS: dict[str, dict[str, Any]] = {
     "policy_version": {"policy": "p", "version": "2.2", "digest": "x_1", "effective": NOON},
@@ -81,6 +82,12 @@ ROWS: dict[str, dict[str, Any]] = {
         "decision": "deny",
         "at": NOON,
         "valid_until": None,
+    },
+    "fulfilment": {
+        "obligation_id": "obl_1",
+        "determination_id": "det_1",
+        "by": "b",
+        "done_at": NOON,
     },
 }
 OF_KINDS = [pytest.param(one, kind, id=kind.value) for one in FILINGS for kind in one.kinds]

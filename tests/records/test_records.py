@@ -13,11 +13,13 @@ from pydantic import TypeAdapter
 
 from app.assessment.assessment import Assessment, ModelVersion
 from app.assessment.evidence import Evidence, Recorded
+from app.assessment.fulfilments import GivenFulfilment
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 from app.canonical import canonical_json, digest
 from app.decoding import decode_json
 from app.determination.decide import Question, decide
+from app.determination.obligations import obligation_id
 from app.determination.provenance import engine_of
 from app.determination.record import (
     SEMANTICS,
@@ -148,3 +150,16 @@ def test_a_kept_gate_is_recomputed_to_the_byte(name: str) -> None:
 def test_a_gate_of_each_semantics_is_kept() -> None:
     """Since they name them."""
     assert set(range(3, SEMANTICS + 1)) <= set(GATES.values())
+
+
+def test_a_kept_fulfilment_is_read_and_written_to_the_byte() -> None:
+    """And is of the obligation whose id follows from what it names."""
+    record = (HERE / "fulfilment" / "fulfilment.json").read_bytes()
+    said = orjson.loads(record)
+    given = TypeAdapter(GivenFulfilment).validate_python(
+        {name: value for name, value in said.items() if name != "id"}
+    )
+    place = given.pointer.removesuffix("/review")
+
+    assert canonical_json({"id": said["id"], **given.model_dump(mode="json")}) == record
+    assert given.obligation == obligation_id(given.model, given.policy, place, given.name)

@@ -741,6 +741,22 @@ async def test_a_commit_that_waits_too_long_is_unknown_at_the_deadline(fresh: An
     assert [record.subject for record in await everything(fresh)] == ["asm_1"]
 
 
+async def test_a_service_starts_while_others_write(fresh: Any) -> None:
+    """Of a head that is always being advanced the name can be read all the same."""
+    async with writing(fresh) as ledger:
+        await append(ledger, evidence())
+    other = await asyncpg.connect(str(fresh.superuser))
+    try:
+        async with other.transaction():
+            await other.execute(
+                "UPDATE ledger_head SET size = size + 1, root = sha256('a'), frontier = sha256('a')"
+            )
+            async with asyncio.timeout(0.9), writing(fresh):
+                pass
+    finally:
+        await other.close()
+
+
 async def test_nothing_is_recorded_while_the_clock_is_behind(ledger: Ledger, fresh: Any) -> None:
     """Time never goes back in the ledger, and it does not stand still for hours either."""
     await as_superuser(
