@@ -32,6 +32,8 @@ class Kind(Enum):
     LIFTING = "lifting"
     DETERMINATION = "determination"
     GATE = "gate"
+    CREDENTIAL = "credential"
+    REVOCATION = "credential-revocation"
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,6 +189,8 @@ _BY_KIND: Final = (
     tables.lifting,
     tables.determination,
     tables.gate,
+    tables.credential,
+    tables.credential_revocation,
 )
 
 _HEAD: Final = f"""
@@ -230,6 +232,10 @@ def _instant(*path: str) -> str:
     return f"({_said(*path)})::timestamptz"
 
 
+def _principal(*path: str) -> str:
+    return f"regexp_replace({_said(*path)}, '/[^/]*$', '')"
+
+
 def _model_of(id: str) -> str:
     return f"(SELECT model FROM evidence WHERE evidence.id = {id})"  # noqa: S608
 
@@ -255,7 +261,7 @@ _SHOULD: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]]] = {
             "id": _said("id"),
             "policy": _said("policy"),
             "digest": _said("digest"),
-            "by": _said("by"),
+            "by": _principal("by"),
             "given_at": _instant("given_at"),
         },
     ),
@@ -302,7 +308,7 @@ _SHOULD: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]]] = {
             "exception_id": _said("exception"),
             "model": _model_of(_said("exception")),
             "role": _said("role"),
-            "by": _said("by"),
+            "by": _principal("by"),
             "given_at": _instant("given_at"),
         },
     ),
@@ -341,6 +347,24 @@ _SHOULD: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]]] = {
             "decision": _said("decision"),
             "at": _instant("at"),
             "valid_until": _instant("valid_until"),
+        },
+    ),
+    "credential": (
+        (Kind.CREDENTIAL.value,),
+        {
+            "id": _said("id"),
+            "principal": _said("principal"),
+            "secret_sha256": f"decode({_said('secret_sha256')}, 'hex')",
+            "created_at": _instant("created_at"),
+            "expires_at": _instant("expires_at"),
+        },
+    ),
+    "credential_revocation": (
+        (Kind.REVOCATION.value,),
+        {
+            "id": _said("id"),
+            "credential": _said("credential"),
+            "revoked_at": _instant("revoked_at"),
         },
     ),
 }
