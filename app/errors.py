@@ -87,10 +87,17 @@ class InvalidParameter(Refusal):
 
 @dataclass(eq=False)
 class Unauthenticated(Refusal):
-    """No valid credential came with the request."""
+    """No valid credential came with the request.
+
+    `reason`, and the id of the key that was tried, are for our log: a caller is not told how near it
+    came. `reason` is `none` where nothing came at all.
+    """
+
+    reason: str = "none"
+    credential: str | None = None
 
     def __str__(self) -> str:
-        return "a valid API key is needed: send `Authorization: Bearer <key>`"
+        return "a valid API key or token is needed: send `Authorization: Bearer …`"
 
 
 @dataclass(eq=False)
@@ -100,7 +107,31 @@ class Forbidden(Refusal):
     permission: str
 
     def __str__(self) -> str:
-        return f"this key lacks the permission `{self.permission}`"
+        return f"this caller lacks the permission `{self.permission}`"
+
+
+@dataclass(eq=False)
+class RoleNotHeld(Refusal):
+    """The caller says what only a role of a policy can say, and does not hold that role."""
+
+    roles: tuple[str, ...]
+
+    def __str__(self) -> str:
+        named = " and ".join(f"`{role}`" for role in self.roles)
+        return f"this caller does not hold {named} of the policy, and speaks for nobody else"
+
+
+@dataclass(eq=False)
+class SoleApprover(Refusal):
+    """Who recorded a finding that permits would be the only one to have approved on it."""
+
+    model: str
+
+    def __str__(self) -> str:
+        return (
+            f"what permits `{self.model}` would be found and approved by one and the same: somebody "
+            "else must approve first"
+        )
 
 
 @dataclass(eq=False)
@@ -132,7 +163,7 @@ class SelfApproval(Refusal):
     name: str
 
     def __str__(self) -> str:
-        return f"`{self.name}` was recorded with this very key: somebody else must approve it"
+        return f"`{self.name}` was recorded by this very caller: somebody else must approve it"
 
 
 @dataclass(eq=False)

@@ -22,6 +22,7 @@ from app.http import (
     evidence,
     gates,
     health,
+    keys,
     ledger,
     model_versions,
     obligations,
@@ -35,7 +36,8 @@ from app.http.documents import ANSWERS
 from app.http.door import Door, Doorkeeper
 from app.http.guard import Guard
 from app.http.observability import Metrics, Observed
-from app.http.permissions import Permission
+from app.http.permissions import ROLES, Permission
+from app.integrations.issuers import Issuers, UnusableIssuers, read_issuers
 from app.integrations.witness import read_witnesses
 from app.ledger.note import InvalidNote
 from app.ledger.statement import AttestationKey, NotAKey
@@ -61,6 +63,7 @@ ROUTERS = (
     obligations.router,
     checkpoints.router,
     ledger.router,
+    keys.router,
     health.router,
 )
 
@@ -124,6 +127,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.state.store = store
     app.state.turns = Turns(Queue(settings.backtests_at_once), Queue(settings.explanations_at_once))
     app.state.attestor = _attestor(settings)
+    app.state.issuers = _issuers(settings)
     app.state.witness_quorum = settings.witness_quorum
     app.state.metrics = Metrics(store, work, follower, signer)
     problems.install(app, methods_at)
@@ -142,6 +146,17 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.add_middleware(Observed, metrics=app.state.metrics)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _issuers(settings: Settings) -> Issuers:
+    """Whose tokens are believed. Raises `UnusableIssuers` and `OSError`."""
+    path = settings.issuers_file
+    if path is None:
+        return Issuers()
+    try:
+        return read_issuers(path.read_bytes(), ROLES)
+    except UnusableIssuers as fault:
+        raise UnusableIssuers(f"`{path}`: {fault}") from None
 
 
 def _attestor(settings: Settings) -> Attestor | None:

@@ -24,6 +24,10 @@ class Settings(BaseSettings):
     """Whether nothing is recorded unless every commit waits for a standby."""
     bootstrap_key: SecretStr | None = None
     """Becomes the first admin key at the first start; ignored once any key exists."""
+    bootstrap_policy_roles: str = ""
+    """Which roles of policies that key speaks for, separated by spaces; `*`: all of them."""
+    issuers_file: Path | None = None
+    """Whose tokens are believed beside API keys, and who they speak for: see `docs/operations.md`."""
     log_name: str = "localhost/aslgate"
     """The ledger's name, a URL without its scheme. Fixed at the first start."""
     attestation_key_file: Path | None = None

@@ -139,6 +139,7 @@ SLUG = r"[a-z0-9][a-z0-9._-]{0,63}"
 NAME = r"[A-Za-z0-9](?:[A-Za-z0-9 &._/-]{0,62}[A-Za-z0-9])?"
 DIGEST = r"sha256:[0-9a-f]{64}"
 VERSION = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}"
+PRINCIPAL = r"(?:person|team|service):[a-z0-9][a-z0-9._@+-]{0,126}"
 
 
 def _matching(pattern: str, hint: str) -> AfterValidator:
@@ -175,6 +176,24 @@ Slug = Annotated[
     _matching(SLUG, "must be lower-case letters, digits, `.`, `_` and `-` (64 at most)"),
     _schema(SLUG, "external-deployment"),
 ]
+Principal = Annotated[
+    str,
+    _matching(PRINCIPAL, "must be `person:`, `team:` or `service:`, and a name in lower case"),
+    _schema(PRINCIPAL, "person:alice"),
+]
+"""Who acts: a person, a team or a service. Two credentials of one principal are one principal."""
+
+
+def principal_of(actor: str) -> str:
+    """Who *actor* is: it names the principal and the credential, `person:alice/key_…`.
+
+    An actor recorded before credentials belonged to principals is the credential alone; then each is
+    somebody of its own.
+    """
+    principal, between, _ = actor.rpartition("/")
+    return principal if between else actor
+
+
 Name = Annotated[
     str,
     _matching(NAME, "must be letters, digits, spaces and `& . _ / -` (64 at most)"),

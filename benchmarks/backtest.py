@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.determinations import POLICIES, QUESTION, service
+from benchmarks.determinations import POLICIES, QUESTION, second_key, service
 
 VERSIONS = "/v1/policies/anthropic-rsp/versions"
 BATCH = 200
@@ -29,8 +29,10 @@ THEN = QUESTION | {"at": "2025-05-22T16:00:00Z"}
 """The day of release, on which the evidence still counts."""
 
 
-async def record(client: httpx.AsyncClient, models: int, determinations: int) -> None:
-    """As many models as are asked for, and between their evidence so many determinations."""
+async def record(client: httpx.AsyncClient, second: str, models: int, determinations: int) -> None:
+    """As many models as are asked for, and between their evidence so many determinations. The key
+    *second* signs.
+    """
     bodies = json.loads((POLICIES / "evidence" / "claude-opus-4.json").read_text())
     pieces = [
         (f"/v1/{kind.replace('_', '-')}", body)
@@ -45,7 +47,9 @@ async def record(client: httpx.AsyncClient, models: int, determinations: int) ->
     made = 0
     for step, (path, body) in enumerate(pieces, 1):
         for name in names:
-            (await client.post(path, json={**body, "model": name})).raise_for_status()
+            by = {"Authorization": f"Bearer {second}"} if path == "/v1/sign-offs" else None
+            answer = await client.post(path, json={**body, "model": name}, headers=by)
+            answer.raise_for_status()
         want = determinations * step // len(pieces)
         while made < want:
             many = min(BATCH, want - made)
@@ -97,7 +101,7 @@ async def main(determinations: int, models: int) -> None:
             ) as client,
         ):
             begun = time.perf_counter()
-            await record(client, models, determinations)
+            await record(client, second_key(folder / "data"), models, determinations)
             print(f"recorded {determinations} in {time.perf_counter() - begun:.1f} s")
             seconds, summary, differences = await backtest(client)
             rate = summary["decided"] / seconds

@@ -44,16 +44,15 @@ async def service(folder: Path, key: str) -> AsyncIterator[int]:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     command = [sys.executable, "-m", "app", "serve", "--port", str(port), "--data-dir", str(folder)]
+    environ = {"ASLGATE_BOOTSTRAP_KEY": key, "ASLGATE_BOOTSTRAP_POLICY_ROLES": "*"}
     with (folder.parent / "service.log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | {"ASLGATE_BOOTSTRAP_KEY": key}, stderr=log
-        )
+        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environ, stderr=log)
     try:
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}
         ) as client:
             await _ready(client)
-            await _record(client, _second_key(folder))
+            await _record(client, second_key(folder))
         yield port
     finally:
         process.send_signal(signal.SIGINT)
@@ -71,17 +70,22 @@ async def _ready(client: httpx.AsyncClient) -> None:
     raise SystemExit("the service did not become ready")
 
 
-def _second_key(folder: Path) -> str:
-    """A key for whoever approves what the first one recorded."""
-    command = [sys.executable, "-m", "app", "keys", "create", "second", "--role", "policy-approver"]
+def second_key(folder: Path) -> str:
+    """A key for whoever approves what the first one recorded, and signs on what it found."""
+    command = [sys.executable, "-m", "app", "keys", "create", "service:second"]
+    roles = ["--role=policy-approver", "--role=approver", "--policy-role=*"]
     made = subprocess.run(
-        [*command, "--data-dir", str(folder)], cwd=ROOT, check=True, capture_output=True, text=True
+        [*command, *roles, "--data-dir", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return made.stdout.strip()
 
 
-async def _record(client: httpx.AsyncClient, second_key: str) -> None:
-    second = {"Authorization": f"Bearer {second_key}"}
+async def _record(client: httpx.AsyncClient, other: str) -> None:
+    second = {"Authorization": f"Bearer {other}"}
     for label, since in (("2.0", "2024-10-15"), ("2.1", "2025-03-31"), ("2.2", "2025-05-14")):
         answer = await client.post(
             "/v1/policies/anthropic-rsp/versions",
@@ -100,7 +104,8 @@ async def _record(client: httpx.AsyncClient, second_key: str) -> None:
     for kind in ("assessments", "safeguards", "sign_offs"):
         for body in bodies[kind]:
             path = f"/v1/{kind.replace('_', '-')}"
-            (await client.post(path, json=body)).raise_for_status()
+            by = second if kind == "sign_offs" else None
+            (await client.post(path, json=body, headers=by)).raise_for_status()
 
 
 async def rate(clients: int, seconds: float, worker: Callable[[float], Awaitable[int]]) -> float:

@@ -100,7 +100,7 @@ def check(data: str, vkey: str, witnesses: list[str]) -> tuple[str, Any, list[Js
         entry["hash"] = "sha256:" + entry["payload"]["sha256"]
         same = document is None or "sha256:" + sha256(written).hexdigest() == entry["hash"]
         need(own and same, f"entry {index} belongs elsewhere, or is of another document")
-        found.append({**entry, "doc": parsed(written or "{}")})
+        found.append({**entry, "doc": parsed(written or "{}"), "who": entry["actor"].split("/")[0]})
     return text, bundle["determination"], found
 
 
@@ -127,7 +127,7 @@ def rests_on(found: list[Json], id_: str) -> str:
     need(digest == policy["digest"] and (digest or not policy["version"]), f"{digest} was in force")
     if digest:
         (of,) = (e for e in versions if e["subject"] == e["hash"] == digest)
-        by = [e for e in approvals if e["doc"]["digest"] == digest and e["actor"] != of["actor"]]
+        by = [e for e in approvals if e["doc"]["digest"] == digest and e["who"] != of["who"]]
         early = any(of["index"] < e["index"] < last for e in by)
         need(early and of["doc"]["version"] == policy["version"], f"nobody else approved {digest}")
     is_past = saw["known_at"] != own["index"] or at + MINUTE < recorded

@@ -7,7 +7,7 @@ from typing import Final
 from pydantic import model_validator
 
 from app.assessment.assessment import SourceDocument
-from app.vocabulary import Document, Instant, Line, ModelRef, Sentence, Slug
+from app.vocabulary import Document, Instant, Line, ModelRef, Sentence, Slug, principal_of
 
 INTERIM_MEASURES: Final = "interim-measures"
 """The exception under which measures of equal assurance stand in for a standard."""
@@ -78,12 +78,12 @@ class ExceptionOnRecord:
     def approved_since(self, roles: tuple[str, ...]) -> datetime | None:
         """Since when every one of *roles* has approved; `None`: not yet.
 
-        Four eyes: at least two callers, none of them the one who asked.
+        Four eyes: at least two principals, none of them the one who asked.
         """
         others = sorted(
-            (a.item.given_at, a.item.role, a.item.by)
+            (a.item.given_at, a.item.role, principal_of(a.item.by))
             for a in self.approvals
-            if a.item.by != self.request.requested_by
+            if principal_of(a.item.by) != principal_of(self.request.requested_by)
         )
         given: set[str] = set()
         callers: set[str] = set()

@@ -318,9 +318,9 @@ def publish(
     name = f"{answer['policy']} {answer['version']}"
     service.print_line(f"{name} is recorded as {answer['digest']}")
     if answer["status"] == "draft":
-        service.print_line(f"it is a draft: with another key, `aslgate policy approve {name}`")
+        service.print_line(f"it is a draft: by somebody else, `aslgate policy approve {name}`")
     elif answer["status"] == "approved":
-        service.print_line(f"it is approved: with another key, `aslgate policy activate {name}`")
+        service.print_line(f"it is approved: by somebody else, `aslgate policy activate {name}`")
     elif (in_force := answer["in_force"]) is None:
         service.print_line("it is superseded")
     else:

@@ -21,10 +21,13 @@ from app.cli.render import determination_panel
 from app.cli.serve import DataDir, settings_of
 from app.cli.service import fail
 from app.http.observability import configure_logging
+from app.http.permissions import ROLES
+from app.operations.context import Context
+from app.operations.manage_keys import KeyRequest, create_key
 from app.policy.language import read_policy
 from app.settings import Settings
-from app.storage import keys
-from app.storage.database import Database
+from app.storage.keys import EVERY_ROLE
+from app.storage.store import OPERATOR
 from app.vocabulary import write_instant
 
 POLICY = "anthropic-rsp"
@@ -35,7 +38,8 @@ VERSIONS = ("2.0", "2.1", "2.2")
 """The versions under which those two days fall, and the one before."""
 _KEY_FILE = "quickstart.key"
 _APPROVER_FILE = "quickstart-approver.key"
-"""Whoever records a policy version neither approves nor activates it: this key does."""
+"""Whoever records a policy version neither approves nor activates it, and whoever records what rules a
+threshold out is not the only one to approve on it: this key does."""
 
 
 def shipped_policies() -> Path:
@@ -59,8 +63,14 @@ def quickstart(
     configure_logging()
     serving.log_to_file(serving.data_dir(settings) / "service.log")
     with serving.stopped_by_signals(), serving.database(settings, up_to_date=True) as addresses:
-        key = _key(settings, Database(addresses.service), _KEY_FILE, "admin")
-        second = _key(settings, Database(addresses.service), _APPROVER_FILE, "policy-approver")
+        key = _key(settings, addresses, _KEY_FILE, "service:quickstart", ["admin"])
+        second = _key(
+            settings,
+            addresses,
+            _APPROVER_FILE,
+            "person:quickstart-approver",
+            ["policy-approver", "approver"],
+        )
         # Ctrl-C has drained the service by then.
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_run(console, settings, addresses, (key, second), port))
@@ -73,25 +83,33 @@ def _refuse_busy(port: int) -> None:
             fail(f"something already listens on port {port}: choose another with --port")
 
 
-def _key(settings: Settings, database: Database, name: str, role: str) -> str:
-    """The key of the first run, as long as it still opens; else a new one, kept beside the data."""
+def _key(
+    settings: Settings, addresses: serving.Addresses, name: str, principal: str, roles: list[str]
+) -> str:
+    """The key of the first run, as long as it still opens; else a new one, kept beside the data.
+
+    It may speak as every role of a policy: what it sends was published by those who hold them.
+    """
     file = serving.data_dir(settings) / name
 
     async def kept_or_new() -> str:
         now = datetime.now(UTC)
-        await database.open()
+        store = serving.open_store(settings, addresses)
+        await store.open(now)
         try:
             if file.exists():
                 kept = file.read_text().strip()
-                async with database.reading() as connection:
-                    if await keys.authenticate(connection, kept, now=now) is not None:
-                        return kept
-            async with database.writing() as connection:
-                new = await keys.create_key(connection, name=file.stem, roles=[role], now=now)
+                if await store.authenticate(kept, now) is not None:
+                    return kept
+            request = KeyRequest(
+                principal=principal, name=file.stem, roles=tuple(roles), policy_roles=(EVERY_ROLE,)
+            )
+            made = await create_key(Context(store, OPERATOR, now), request, ROLES)
         finally:
-            await database.close()
-        serving.write_secret(file, new.text)
-        return new.text
+            await store.close()
+        assert made.text is not None, "nothing is asked for twice here"
+        serving.write_secret(file, made.text)
+        return made.text
 
     return asyncio.run(kept_or_new())
 
@@ -133,13 +151,13 @@ async def _show(
     for file in sorted((folder / "evidence").glob("*.json")):
         bodies = json.loads(file.read_text())
         for path, body in _bodies(bodies):
-            await _send(client, path, body, repeatable=True)
+            await _send(client, path, body, by=second if path == "/v1/sign-offs" else key)
         asked.append(
             {"model": bodies["model"]["model"], "action": ACTION, "policy": POLICY, "at": AT}
         )
         console.print(f"Recorded {bodies['model']['model']} and its published evidence.")
     for question in asked:
-        answer = await _send(client, "/v1/determinations", question, repeatable=False)
+        answer = _checked(await client.post("/v1/determinations", json=question))
         console.print()
         console.print(determination_panel(answer))
         console.print("You get this answer with")
@@ -185,15 +203,15 @@ async def _put_in_force(
     console.print(f"Recorded {version.policy} {version.version}, in force from {since[:10]}.")
 
 
-async def _send(
-    client: httpx.AsyncClient, path: str, body: Any, *, repeatable: bool
-) -> dict[str, Any]:
-    """Record *body*; with *repeatable* under a key of its own, so that it is recorded only once."""
+async def _send(client: httpx.AsyncClient, path: str, body: Any, *, by: str) -> None:
+    """Record *body*, once however often this runs."""
     content = orjson.dumps(body)
-    headers = {"Content-Type": "application/json"}
-    if repeatable:
-        headers["Idempotency-Key"] = f"quickstart-{hashlib.sha256(content).hexdigest()}"
-    return _checked(await client.post(path, content=content, headers=headers))
+    headers = {
+        "Authorization": f"Bearer {by}",
+        "Content-Type": "application/json",
+        "Idempotency-Key": f"quickstart-{hashlib.sha256(content).hexdigest()}",
+    }
+    _checked(await client.post(path, content=content, headers=headers))
 
 
 def _checked(response: httpx.Response) -> dict[str, Any]:

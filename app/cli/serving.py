@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from app.errors import Refusal
 from app.http.door import Door
 from app.http.server import PromptHttpProtocol
+from app.integrations.issuers import UnusableIssuers
 from app.ledger.statement import AttestationKey, NotAKey
 from app.main import create_app
 from app.settings import Settings
@@ -67,6 +68,7 @@ UNUSABLE = (
     UnfitRole,
     UnfitServer,
     UnusableAddress,
+    UnusableIssuers,
     UnusableKey,
     UnusableSigner,
 )
@@ -144,6 +146,7 @@ def open_store(settings: Settings, addresses: Addresses) -> Store:
         bootstrap_key=(
             settings.bootstrap_key.get_secret_value() if settings.bootstrap_key else None
         ),
+        bootstrap_policy_roles=settings.bootstrap_policy_roles.split(),
     )
 
 

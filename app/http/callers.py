@@ -1,4 +1,8 @@
-"""Who calls: a bearer API key, believed for half a second once it was checked, and what it may do."""
+"""Who calls, and what they may do.
+
+A bearer is an API key, believed for half a second once it was checked, or a token of an issuer that
+the settings name (RFC 6750).
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -13,10 +17,11 @@ from fastapi.routing import APIRoute
 from app.errors import Forbidden, InvalidParameter, NoAttestationKey, Unauthenticated
 from app.http.bodies import IdempotencyKeyOf
 from app.http.permissions import Permission, permits
+from app.integrations.issuers import InvalidToken, Issuers
 from app.operations.attest import Attestor
 from app.operations.context import Context
 from app.operations.turns import Turns
-from app.storage.keys import Credential
+from app.storage.keys import Credential, id_of
 from app.storage.store import Store
 
 
@@ -43,10 +48,31 @@ async def _caller(request: Request) -> Credential:
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise Unauthenticated
-    credential = await store_of(request).authenticate(key.strip(), now())
+    credential = await _credential(request, key.strip())
+    structlog.contextvars.bind_contextvars(actor=credential.actor)
+    return credential
+
+
+async def _credential(request: Request, given: str) -> Credential:
+    """Whose key or token *given* is. Raises `Unauthenticated`, and `Unavailable` where that cannot be
+    known now.
+    """
+    issuers: Issuers = request.app.state.issuers
+    try:
+        bearer = await issuers.bearer(given)
+    except InvalidToken as invalid:
+        raise Unauthenticated(f"token: {invalid}") from invalid
+    if bearer is not None:
+        return Credential(
+            f"oidc_{bearer.issuer}",
+            bearer.principal,
+            bearer.roles,
+            bearer.policy_roles,
+            expires_at=bearer.expires_at,
+        )
+    credential = await store_of(request).authenticate(given, now())
     if credential is None:
-        raise Unauthenticated
-    structlog.contextvars.bind_contextvars(actor=credential.id)
+        raise Unauthenticated("unknown, expired or revoked", id_of(given))
     return credential
 
 
@@ -110,12 +136,18 @@ def permission_of(dependency: Callable[..., Any] | None) -> Permission | None:
 
 async def _context(request: Request, caller: Caller, key_of: IdempotencyKeyOf) -> Context:
     return Context(
-        store_of(request), caller.id, now(), await key_of(caller.id), now, _turns(request)
+        store_of(request),
+        caller.actor,
+        now(),
+        await key_of(caller.actor),
+        now,
+        _turns(request),
+        frozenset(caller.policy_roles),
     )
 
 
 async def _reading(request: Request, caller: Caller) -> Context:
-    return Context(store_of(request), caller.id, now(), turns=_turns(request))
+    return Context(store_of(request), caller.actor, now(), turns=_turns(request))
 
 
 def _turns(request: Request) -> Turns:

@@ -286,6 +286,60 @@ class SigstoreBundle(Document):
     dsseEnvelope: DsseEnvelope  # noqa: N815
 
 
+class KeyOnRecord(Document):
+    """An API key as it is listed: everything but the key itself.
+
+    `created_by`: who made it, and by which credential. `used_at`: about when it was last used.
+    """
+
+    id: str
+    principal: str
+    name: str | None
+    roles: tuple[str, ...]
+    policy_roles: tuple[str, ...]
+    created_by: str
+    created_at: Instant
+    expires_at: Instant | None
+    revoked_at: Instant | None
+    used_at: Instant | None
+
+
+class Keys(Document):
+    """All API keys that ever were."""
+
+    keys: tuple[KeyOnRecord, ...]
+
+
+class KeyMade(Document):
+    """A key that was just made. `key` is the key itself; `null` where the request is a repeated one.
+
+    `succeeds`: the id of the key in whose place it was made.
+    """
+
+    id: str
+    principal: str
+    name: str | None
+    roles: tuple[str, ...]
+    policy_roles: tuple[str, ...]
+    created_at: Instant
+    expires_at: Instant | None
+    succeeds: str | None
+    by: str
+    key: str | None
+    ledger: LedgerPosition
+
+
+class KeyRevoked(Document):
+    """That a key opens nothing any more."""
+
+    id: str
+    credential: str
+    reason: str
+    revoked_at: Instant
+    by: str
+    ledger: LedgerPosition
+
+
 class AttestationKeyAnswer(Document):
     """A public key: `keyid` is the SHA-256 of its DER form, `public_key` is PEM."""
 
@@ -396,7 +450,7 @@ ANSWERS: Final[dict[str, type[BaseModel]]] = {}
 
 _ANY = {
     401: "No valid API key",
-    403: "The key lacks the permission",
+    403: "The caller lacks the permission, or does not hold the role that it names",
     422: "A parameter or the document has faults; those of a document are all listed",
     503: "Not decidable or recordable now; nothing is acknowledged",
 }

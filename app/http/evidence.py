@@ -92,7 +92,7 @@ def _is_withdrawn(path: str, kind: Kind, permission: Permission, name: str) -> N
     status_code=201,
     dependencies=[needs(Permission.RECORD_ASSESSMENTS)],
     openapi_extra=takes(Assessment),
-    responses=answers(201, RecordedAssessment, "Recorded", takes_body=True),
+    responses=answers(201, RecordedAssessment, "Recorded", 409, takes_body=True),
 )
 async def record_assessment(
     context: Recording, assessment: Assessment = body_of(Assessment)
@@ -120,7 +120,7 @@ async def record_safeguard(
     status_code=201,
     dependencies=[needs(Permission.SIGN_OFF)],
     openapi_extra=takes(SignOff),
-    responses=answers(201, RecordedSignOff, "Recorded", takes_body=True),
+    responses=answers(201, RecordedSignOff, "Recorded", 409, takes_body=True),
 )
 async def record_sign_off(context: Recording, sign_off: SignOff = body_of(SignOff)) -> Response:
     """Record that a role prepared, recommended, decided, approved … an action."""

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
-from app.http.problems import failure_response
+from app.http.problems import failure_response, reason_of
 from app.operations.obligations import ObligationFollower
 from app.operations.shadow import Shadows
 from app.operations.sign_checkpoints import Signer
@@ -229,7 +229,8 @@ class Observed:
             route=route,
             status=status,
             seconds=round(seconds, 6),
-            **({} if refusal is None else {"refusal": type(refusal).__name__}),
+            operation=getattr(scope.get("route"), "name", None),
+            **({} if refusal is None else reason_of(refusal)),
         )
 
 

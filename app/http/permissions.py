@@ -26,6 +26,7 @@ class Permission(Enum):
     DETERMINE = "determinations:make"
     SIMULATE = "simulations:run"
     SHADOW = "shadows:run"
+    MANAGE_KEYS = "keys:manage"
 
 
 ROLES: Final = {
@@ -68,7 +69,7 @@ ROLES: Final = {
     "registry": frozenset({Permission.READ, Permission.REGISTER_MODELS}),
     "reader": frozenset({Permission.READ, Permission.SIMULATE}),
 }
-"""A key holds roles; it may do what any of them may."""
+"""A caller holds roles, and may do what any of them may."""
 
 
 def permits(roles: frozenset[str], permission: Permission) -> bool:

@@ -35,8 +35,10 @@ from app.errors import (
     NotRecomputable,
     Refusal,
     RetroactiveActivation,
+    RoleNotHeld,
     SelfActivation,
     SelfApproval,
+    SoleApprover,
     Unauthenticated,
     Unavailable,
     UndecodableDocument,
@@ -64,7 +66,9 @@ PROBLEMS: Final[Mapping[type[Refusal], Problem]] = {
     UnsupportedMediaType: Problem(415, "unsupported-media-type", "The body has another type"),
     InvalidParameter: Problem(422, "invalid-parameter", "A parameter cannot be used"),
     Unauthenticated: Problem(401, "unauthenticated", "A valid API key is needed"),
-    Forbidden: Problem(403, "forbidden", "The key lacks a permission"),
+    Forbidden: Problem(403, "forbidden", "The caller lacks a permission"),
+    RoleNotHeld: Problem(403, "role-not-held", "The caller does not hold the role"),
+    SoleApprover: Problem(409, "sole-approver", "Somebody else must approve first"),
     NotFound: Problem(404, "not-found", "Nothing is recorded under that name"),
     NoPolicyInForce: Problem(404, "no-policy-in-force", "No version was in force"),
     SelfApproval: Problem(409, "self-approval", "Somebody else must approve it"),
@@ -109,6 +113,22 @@ def problem_response(
     return Response(orjson.dumps(body), problem.status, headers, MEDIA_TYPE)
 
 
+def reason_of(refusal: Refusal) -> dict[str, str]:
+    """Why a request was refused, for the log: stable words of ours, and nothing that was sent."""
+    said = {"refusal": PROBLEMS[type(refusal)].name}
+    if isinstance(refusal, InvalidDocument):
+        said["reason"] = " ".join(sorted({fault.code for fault in refusal.faults}))
+    elif isinstance(refusal, Unavailable | Unauthenticated):
+        said["reason"] = refusal.reason
+    elif isinstance(refusal, Forbidden):
+        said["reason"] = refusal.permission
+    elif isinstance(refusal, RoleNotHeld):
+        said["reason"] = " ".join(refusal.roles)
+    if isinstance(refusal, Unauthenticated) and refusal.credential is not None:
+        said["credential"] = refusal.credential
+    return said
+
+
 def refusal_response(refusal: Refusal) -> Response:
     """The problem document of *refusal*."""
     headers = {}
@@ -124,7 +144,9 @@ def refusal_response(refusal: Refusal) -> Response:
         after = 1 if refusal.reason == "checkpoint-pending" else random.randint(1, 5)  # noqa: S311
         headers["Retry-After"] = str(after)
     elif isinstance(refusal, Unauthenticated):
-        headers["WWW-Authenticate"] = "Bearer"
+        # RFC 6750 §3.1: what came does not open anything, or nothing came.
+        tried = refusal.reason != "none"
+        headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if tried else "Bearer"
     elif isinstance(refusal, InvalidParameter):
         more["parameter"] = refusal.name
     elif isinstance(

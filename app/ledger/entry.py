@@ -33,6 +33,8 @@ class Kind(Enum):
     DETERMINATION = "determination"
     GATE = "gate"
     FULFILMENT = "fulfilment"
+    CREDENTIAL = "credential"
+    REVOCATION = "credential-revocation"
 
 
 @dataclass(frozen=True, slots=True)

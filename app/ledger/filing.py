@@ -14,6 +14,7 @@ import orjson
 
 from app.ledger.entry import Kind
 from app.ledger.verification import Finding, StoredEntry
+from app.vocabulary import principal_of
 
 Said = Mapping[str, Any]
 """A document, read."""
@@ -80,7 +81,7 @@ def _policy_version(one: StoredEntry, said: Said, _: Any) -> tuple[Any, ...]:
 
 def _policy_approval(_one: StoredEntry, said: Said, _: Any) -> tuple[Any, ...]:
     given_at = _instant(said["given_at"])
-    return said["id"], said["policy"], said["digest"], said["by"], given_at
+    return said["id"], said["policy"], said["digest"], principal_of(said["by"]), given_at
 
 
 def _policy_activation(_one: StoredEntry, said: Said, _: Any) -> tuple[Any, ...]:
@@ -114,8 +115,8 @@ def _withdrawal(_one: StoredEntry, said: Said, model: Any) -> tuple[Any, ...]:
 
 
 def _exception_approval(_one: StoredEntry, said: Said, model: Any) -> tuple[Any, ...]:
-    given_at = _instant(said["given_at"])
-    return said["id"], said["exception"], model, said["role"], said["by"], given_at
+    by, given_at = principal_of(said["by"]), _instant(said["given_at"])
+    return said["id"], said["exception"], model, said["role"], by, given_at
 
 
 def _lifting(_one: StoredEntry, said: Said, model: Any) -> tuple[Any, ...]:
@@ -156,6 +157,21 @@ def _gate(_one: StoredEntry, said: Said, _: Any) -> tuple[Any, ...]:
 def _fulfilment(_one: StoredEntry, said: Said, _: Any) -> tuple[Any, ...]:
     done_at = _instant(said["done_at"])
     return said["id"], said["obligation"], said["determination"], said["by"], done_at
+
+
+def _credential(_one: StoredEntry, said: Said, _: Any) -> tuple[Any, ...]:
+    until = said["expires_at"]
+    return (
+        said["id"],
+        said["principal"],
+        bytes.fromhex(said["secret_sha256"]),
+        _instant(said["created_at"]),
+        None if until is None else _instant(until),
+    )
+
+
+def _revocation(_one: StoredEntry, said: Said, _: Any) -> tuple[Any, ...]:
+    return said["id"], said["credential"], _instant(said["revoked_at"])
 
 
 FILINGS: Final = (
@@ -241,6 +257,20 @@ FILINGS: Final = (
         ("id", "obligation_id", "determination_id", "by", "done_at"),
         "id",
         _fulfilment,
+    ),
+    Filing(
+        "credential",
+        (Kind.CREDENTIAL,),
+        ("id", "principal", "secret_sha256", "created_at", "expires_at"),
+        "id",
+        _credential,
+    ),
+    Filing(
+        "credential_revocation",
+        (Kind.REVOCATION,),
+        ("id", "credential", "revoked_at"),
+        "id",
+        _revocation,
     ),
 )
 

@@ -63,11 +63,11 @@ async def approve_policy(
     """
 
     def refusal(known: Policies, asked: RecordedPolicy) -> Refusal | None:
-        if known.authors[asked.digest] == context.actor:
+        if context.is_by_caller(known.authors[asked.digest]):
             return SelfApproval(_name(asked))
         for one in known.approvals_of(asked.digest):
-            if one.said.by == context.actor:
-                return AlreadyRecorded("approval of", _name(asked), "this key approved it before")
+            if context.is_by_caller(one.said.by):
+                return AlreadyRecorded("approval of", _name(asked), "its caller approved it before")
         return None
 
     def draft(asked: RecordedPolicy) -> Draft:
@@ -81,7 +81,7 @@ async def approve_policy(
             given_at=context.now,
         )
         document = canonical_json({"id": id, **recorded.model_dump(mode="json")})
-        row = PolicyApprovalRow(id, policy, asked.digest, context.actor, context.now)
+        row = PolicyApprovalRow(id, policy, asked.digest, context.principal, context.now)
         return Draft(Kind.POLICY_APPROVAL, id, row, lambda _: document)
 
     return await _record(context, policy, version, refusal, draft, (policy_stream(policy),))
@@ -102,7 +102,7 @@ async def activate_policy(
 
     def refusal(known: Policies, asked: RecordedPolicy) -> Refusal | None:
         name = _name(asked)
-        if known.authors[asked.digest] == context.actor:
+        if context.is_by_caller(known.authors[asked.digest]):
             return SelfActivation(name)
         if not known.approvals_of(asked.digest):
             return NotApproved(name)
@@ -113,7 +113,7 @@ async def activate_policy(
                 message = "must say why a version that was superseded comes back"
                 return InvalidDocument((Fault("/reason", "missing", message),))
             if not any(
-                one.said.by != context.actor
+                not context.is_by_caller(one.said.by)
                 and one.record.position.index > ended.record.position.index
                 for one in known.approvals_of(asked.digest)
             ):

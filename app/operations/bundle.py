@@ -33,7 +33,7 @@ from app.storage.database import DatabaseConnection
 from app.storage.history import gathered_model, gathered_policy
 from app.storage.ledger import Recorded
 from app.storage.said import EVIDENCE, leans_on, piece
-from app.vocabulary import Decision, read_instant, write_instant
+from app.vocabulary import Decision, principal_of, read_instant, write_instant
 
 _ABOUT_EVIDENCE: Final = frozenset({*EVIDENCE, Kind.EXCEPTION_APPROVAL, Kind.LIFTING})
 """What is left out of a bundle without evidence."""
@@ -156,8 +156,8 @@ def check_bundle(
     2. nothing but evidence was left out, the determination names itself, who recorded it, and an
        engine that is known here, speaks for no instant after that, and came after all that it rests
        on;
-    3. the policy version that it names was recorded, approved by another key than the one that
-       recorded it, and activated;
+    3. the policy version that it names was recorded, approved by somebody else than recorded
+       it, and activated;
     4. the evidence that it names was recorded, in these bytes, and no other is in the bundle;
     5. that policy version was in force at its instant; decided again on this, it is the same to the
        byte; where evidence was left out, that its model was registered.
@@ -242,7 +242,7 @@ def _check_policy(policy: Mapping[str, Any], there: Iterable[Proven]) -> None:
         if entry.kind is _VERSION and digest(one.document) == entry.subject == version:
             recorded = entry
         elif entry.kind is _APPROVAL and said["digest"] == version:
-            approved_by[entry.index] = entry.actor
+            approved_by[entry.index] = principal_of(entry.actor)
         elif entry.kind is _ACTIVATION and said["digest"] == version and activated is None:
             activated = entry.index
     if version is None:
@@ -251,7 +251,8 @@ def _check_policy(policy: Mapping[str, Any], there: Iterable[Proven]) -> None:
         raise InvalidBundle(f"the policy version `{version}` is not in it")
     if activated is None:
         raise InvalidBundle(f"nothing in it put the policy version `{version}` in force")
-    others = {who for index, who in approved_by.items() if index < activated} - {recorded.actor}
+    others = {who for index, who in approved_by.items() if index < activated}
+    others -= {principal_of(recorded.actor)}
     if not others:
         raise InvalidBundle(f"nobody but its author approved the policy version `{version}`")
 

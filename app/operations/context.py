@@ -1,6 +1,6 @@
 """What every operation is given: who asks, when, and where records are kept."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -8,12 +8,14 @@ from typing import Final
 
 from uuid_utils import uuid7
 
-from app.errors import Unavailable
+from app.errors import RoleNotHeld, Unavailable
 from app.ledger.entry import Kind
 from app.operations.turns import Turns
 from app.storage.database import CLOCK_SKEW
+from app.storage.keys import EVERY_ROLE
 from app.storage.ledger import Appended, Draft, IdempotencyKey, ModelRow, Moment, Stale
 from app.storage.store import Store
+from app.vocabulary import principal_of
 
 ATTEMPTS: Final = 3
 """How often something is decided anew because what it rested on moved, before it is refused."""
@@ -25,7 +27,10 @@ NO_VERSION: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One request: the store, the caller's key id, the server's time, and the idempotency key."""
+    """One request: the store, the caller, the server's time, and the idempotency key.
+
+    `actor`: who asks and by which credential, as records name it.
+    """
 
     store: Store
     actor: str
@@ -35,6 +40,25 @@ class Context:
     """Tells the time anew, for what has to be decided anew."""
     turns: Turns = field(default_factory=Turns)
     """What long computations wait for."""
+    policy_roles: frozenset[str] = frozenset()
+    """As which roles of policies the caller may sign and find; `*`: as any."""
+
+    @property
+    def principal(self) -> str:
+        """Who asks, whatever the credential: two keys of one person are one person."""
+        return principal_of(self.actor)
+
+    def refuse_unheld(self, roles: Iterable[str]) -> None:
+        """Raise `RoleNotHeld` where the caller may not speak as all of *roles* of a policy."""
+        if EVERY_ROLE in self.policy_roles:
+            return
+        unheld = tuple(dict.fromkeys(role for role in roles if role not in self.policy_roles))
+        if unheld:
+            raise RoleNotHeld(unheld)
+
+    def is_by_caller(self, actor: str) -> bool:
+        """Whether the caller is who *actor* was."""
+        return principal_of(actor) == self.principal
 
     def renewed(self, not_before: datetime | None = None) -> "Context":
         """The request as of now: what was recorded while it waited has begun by then. `not_before`:

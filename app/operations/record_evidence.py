@@ -5,7 +5,7 @@ lines, roles, standards, criteria and actions, in one of the versions that are r
 unknown is said at once, each with its pointer.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -22,6 +22,7 @@ from app.errors import (
     InvalidDocument,
     NotFound,
     Refusal,
+    SoleApprover,
     Unavailable,
     WithdrawalByAnother,
 )
@@ -49,7 +50,14 @@ from app.storage.ledger import (
     Stale,
     WithdrawalRow,
 )
-from app.storage.store import KnownEvidence, model_stream, weights_stream
+from app.storage.store import (
+    KnownEvidence,
+    approved_stream,
+    found_stream,
+    model_stream,
+    weights_stream,
+)
+from app.vocabulary import Outcome, Verb
 
 CLOCK_SLACK: Final = timedelta(minutes=1)
 """How far a client's clock may be ahead of ours."""
@@ -106,7 +114,12 @@ async def register_model(context: Context, model: ModelVersion) -> tuple[Recorde
 
 
 async def record_assessment(context: Context, assessment: Assessment) -> Appended:
-    """Record *assessment*. Raises `InvalidDocument` naming everything in it that is unknown."""
+    """Record *assessment*.
+
+    Raises `InvalidDocument` naming everything in it that is unknown, `RoleNotHeld` where it finds as
+    a role that the caller does not hold, and `SoleApprover` where the caller alone has approved what
+    it permits.
+    """
     at = assessment.conducted_at
     known = await context.store.known()
     faults = in_the_future(context, "conducted_at", at)
@@ -123,6 +136,15 @@ async def record_assessment(context: Context, assessment: Assessment) -> Appende
             known_other = await context.store.known_model(other)
             if known_other.recorded is None:
                 faults.append(unknown_model(pointer("findings", i, field), other))
+    permits = {f.policy for f in assessment.findings if f.outcome in PERMITTING}
+    about = await _weights_or_name(context, assessment.model)
+
+    async def refusal() -> Refusal | None:
+        context.refuse_unheld(role for finding in assessment.findings for role in finding.by)
+        if permits and await _has_alone_approved(context, assessment.model, permits):
+            return SoleApprover(assessment.model)
+        return None
+
     return await record_piece(
         context,
         Kind.ASSESSMENT,
@@ -131,6 +153,9 @@ async def record_assessment(context: Context, assessment: Assessment) -> Appende
         assessment.model,
         faults,
         lambda id: EvidenceRow(id, Kind.ASSESSMENT.value, assessment.model, None, at),
+        refusal,
+        rests_on=(approved_stream(about, context.principal),) if permits else (),
+        moves=(found_stream(about, context.principal),) if permits else (),
     )
 
 
@@ -153,7 +178,8 @@ async def record_safeguard(context: Context, report: SafeguardReport) -> Appende
 async def record_sign_off(context: Context, sign_off: SignOff) -> Appended:
     """Record *sign_off*, given now where it does not say when.
 
-    Raises `InvalidDocument` naming everything in it that is unknown.
+    Raises `InvalidDocument` naming everything in it that is unknown, `RoleNotHeld`, and `SoleApprover`
+    where it approves what the caller found, and nobody else has approved it before.
     """
     given_at = sign_off.given_at or context.now
     given = sign_off.model_copy(update={"given_at": given_at})
@@ -162,6 +188,19 @@ async def record_sign_off(context: Context, sign_off: SignOff) -> Appended:
     faults += unknown_in_sign_off(
         given, lambda policy: known.named_at(policy, given_at, context.now)
     )
+
+    approves = given.verb in APPROVING
+    about = await _weights_or_name(context, given.model)
+
+    async def refusal() -> Refusal | None:
+        context.refuse_unheld((given.role,))
+        if not approves or not await _has_found(context, given):
+            return None
+        by = (await _approvals_on(context, given.model, {given.policy})).get(
+            (given.policy, given.action), []
+        )
+        return SoleApprover(given.model) if all(map(context.is_by_caller, by)) else None
+
     return await record_piece(
         context,
         Kind.SIGN_OFF,
@@ -170,6 +209,53 @@ async def record_sign_off(context: Context, sign_off: SignOff) -> Appended:
         given.model,
         faults,
         lambda id: EvidenceRow(id, Kind.SIGN_OFF.value, given.model, given.policy, given_at),
+        refusal,
+        rests_on=(found_stream(about, context.principal),) if approves else (),
+        moves=(approved_stream(about, context.principal),) if approves else (),
+    )
+
+
+PERMITTING: Final = frozenset({Outcome.RULED_OUT, Outcome.BOUNDED_BY, Outcome.CARRIED_OVER})
+"""The findings that may let an action pass."""
+APPROVING: Final = frozenset({Verb.APPROVED, Verb.DECIDED})
+"""What a sign-off does that lets an action pass."""
+
+
+async def _weights_or_name(context: Context, model: str) -> str:
+    """What findings on the model are about: all who serve the same weights share them."""
+    return (await context.store.known_model(model)).weights or model
+
+
+async def _has_alone_approved(context: Context, model: str, policies: Set[str]) -> bool:
+    """Whether the caller and nobody else has approved an action under one of *policies*, of the model
+    or of one with the same weights.
+    """
+    weights = (await context.store.known_model(model)).weights
+    same = () if weights is None else await context.store.models_with(weights)
+    for name in {model, *(one.model for one in same)}:
+        for by in (await _approvals_on(context, name, policies)).values():
+            if all(map(context.is_by_caller, by)):
+                return True
+    return False
+
+
+async def _approvals_on(
+    context: Context, model: str, policies: Set[str]
+) -> Mapping[tuple[str, str], list[str]]:
+    """By policy and action, by whom each standing approval of the model was given."""
+    given: dict[tuple[str, str], list[str]] = {}
+    for one, said in await context.store.standing(model, Kind.SIGN_OFF, SignOff):
+        if said.verb in APPROVING and said.policy in policies:
+            given.setdefault((said.policy, said.action), []).append(one.by)
+    return given
+
+
+async def _has_found(context: Context, given: SignOff) -> bool:
+    """Whether the caller recorded a finding that stands and may let pass what is signed."""
+    return any(
+        context.is_by_caller(one.by)
+        and any(f.policy == given.policy and f.outcome in PERMITTING for f in said.findings)
+        for one, said in await context.store.standing(given.model, Kind.ASSESSMENT, Assessment)
     )
 
 
@@ -201,7 +287,7 @@ async def withdraw(context: Context, kind: Kind, id: str, withdrawal: Withdrawal
                 return InvalidDocument((fault,))
         if known.withdrawn:
             return AlreadyRecorded("withdrawal of", id, "it was withdrawn before")
-        if known.recorded_by != context.actor and known.may_count_against():
+        if not context.is_by_caller(known.recorded_by) and known.may_count_against():
             return WithdrawalByAnother(kind.value, id)
         return None
 
@@ -264,9 +350,16 @@ async def record_piece(
     model: str,
     faults: Iterable[Fault],
     row: Callable[[str], EvidenceRow],
+    refusal: Callable[[], Awaitable[Refusal | None]] | None = None,
+    *,
+    rests_on: tuple[str, ...] = (),
+    moves: tuple[str, ...] = (),
 ) -> Appended:
-    """Record one piece of evidence on *model*. The evidence does not depend on what else is known,
-    so it rests on nothing but the model's being there, and models are never removed.
+    """Record one piece of evidence on *model*, unless it is refused on what is there then.
+
+    `rests_on`: the streams that move with whatever *refusal* looks at; without any it rests on
+    nothing but the model's being there, and models are never removed. `moves`: the streams that it
+    moves beside those of the model.
     """
     known = await context.store.known_model(model)
     faults = list(faults)
@@ -279,13 +372,27 @@ async def record_piece(
     touches = _touched(kind, model, known.weights)
     for stream in touches:
         await context.store.gates.passed(stream)
-    return await context.store.ledger.append(
-        [Draft(kind, id, row(id), lambda _: document)],
-        actor=context.actor,
-        rests_on={},
-        touches=touches,
-        key=context.key,
-    )
+    for _ in range(ATTEMPTS):
+        # Read first, so that whatever is recorded meanwhile makes this stale.
+        versions = await context.store.streams(rests_on) if rests_on else {}
+        refused = None if refusal is None else await refusal()
+        if refused is not None and context.key is None:
+            raise refused
+        if refused is not None:
+            # It may have been recorded when its key first came.
+            versions = dict.fromkeys(touches, NO_VERSION)
+        try:
+            return await context.store.ledger.append(
+                [Draft(kind, id, row(id), lambda _: document)],
+                actor=context.actor,
+                rests_on=versions,
+                touches=(*touches, *moves),
+                key=context.key,
+            )
+        except Stale:
+            if refused is not None:
+                raise refused from None
+    raise Unavailable("contention", "the evidence on this model is moving; ask again")
 
 
 def _document(body: BaseModel) -> bytes:

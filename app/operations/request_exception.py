@@ -61,7 +61,8 @@ async def approve_exception(context: Context, id: str, approval: ExceptionApprov
     """Record that the caller approves it in that role.
 
     Raises `NotFound`, `SelfApproval`, `ExceptionEnded`, `FourEyes`, `AlreadyRecorded` where the
-    caller approved it in that role before, and `InvalidDocument` where the role has no say in it.
+    caller approved it in that role before, `RoleNotHeld`, and `InvalidDocument` where the role has no
+    say in it.
     """
 
     async def refusal(known: KnownEvidence) -> Refusal | None:
@@ -70,17 +71,18 @@ async def approve_exception(context: Context, id: str, approval: ExceptionApprov
             return ExceptionEnded(id, "it was withdrawn")
         if asked.valid_until <= context.now:
             return ExceptionEnded(id, f"it lapsed at {write_instant(asked.valid_until)}")
-        if asked.requested_by == context.actor:
+        if context.is_by_caller(asked.requested_by):
             return SelfApproval(id)
         policies = await context.store.known()
         fault = _has_no_say(approval.role, asked, policies, context)
         if fault is not None:
             return InvalidDocument((fault,))
+        context.refuse_unheld((approval.role,))
         for given in known.approvals:
-            if given.said.by != context.actor:
+            if not context.is_by_caller(given.said.by):
                 continue
             if given.said.role == approval.role:
-                return AlreadyRecorded("approval of", id, "this key approved it before")
+                return AlreadyRecorded("approval of", id, "its caller approved it before")
             return FourEyes(id, given.said.role)
         return None
 
@@ -94,7 +96,8 @@ async def approve_exception(context: Context, id: str, approval: ExceptionApprov
             given_at=context.now,
         )
         document = canonical_json({"id": own, **recorded.model_dump(mode="json")})
-        row = ExceptionApprovalRow(own, id, known.model, approval.role, context.actor, context.now)
+        by = context.principal
+        row = ExceptionApprovalRow(own, id, known.model, approval.role, by, context.now)
         return Draft(Kind.EXCEPTION_APPROVAL, own, row, lambda _: document)
 
     return await record_on(context, Kind.EXCEPTION, id, refusal, draft)

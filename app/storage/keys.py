@@ -1,32 +1,43 @@
 """API keys: who may call, and as what. Only the SHA-256 of a key is kept.
 
 A key is `aslk_<id>_<secret>` with 256 random bits in the secret, so a fast hash is the right one: there
-is nothing to guess. The id is public (it is the actor in every record) and says nothing of the
-secret. A bootstrap key that was chosen elsewhere may have any form; it gets a random id too, for an
-id made from it would let anyone who reads the ledger try out what it was made from.
+is nothing to guess. The id is public (it stands in every record that was made with it) and says
+nothing of the secret. A bootstrap key that was chosen elsewhere may have any form; it gets a random
+id too, for an id made from it would let anyone who reads the ledger try out what it was made from.
+
+A key is an entry of the ledger, and so is its revocation: see `app.operations.manage_keys`.
 """
 
 import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Row, insert, select, text, update
+import orjson
+from sqlalchemy import Select, func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils import uuid7
 
-from app.errors import NotFound
-from app.storage.tables import api_key
+from app.canonical import canonical_json
+from app.ledger.entry import Kind
+from app.storage.ledger import CredentialRow, Draft, RevocationRow
+from app.storage.tables import credential, credential_revocation, credential_use, ledger_entry
+from app.vocabulary import write_instant
+
+CREDENTIALS_STREAM: Final = "credentials"
+"""The stream that moves whenever a key is made."""
 
 SHORTEST_GIVEN_KEY: Final = 32
 
+EVERY_ROLE: Final = "*"
+"""Among the policy roles of a key: it speaks for whatever role a policy names."""
+
 _KEY: Final = re.compile(r"aslk_([0-9a-f]{32})_([A-Za-z0-9_-]{43})")
 _NO_SECRET: Final = hashlib.sha256(b"no key has this hash").digest()
-_FIRST_KEY_LOCK: Final = 0x61736C6B
 
 
 class UnusableKey(Exception):
@@ -35,113 +46,123 @@ class UnusableKey(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """Who calls: the key's id, which is the actor in records, its name, and its roles."""
+    """Who calls, by which credential, and what that lets them do.
+
+    `roles` carry permissions (`app.http.permissions`); `policy_roles` are those of which a policy
+    speaks, `ceo` say, and what the caller may sign and find as.
+    """
 
     id: str
-    name: str
+    principal: str
     roles: tuple[str, ...]
+    policy_roles: tuple[str, ...] = ()
+    name: str | None = None
     expires_at: datetime | None = None
+
+    @property
+    def actor(self) -> str:
+        """Who acts, as records name it: the principal, and by which credential."""
+        return f"{self.principal}/{self.id}"
 
 
 @dataclass(frozen=True, slots=True)
-class NewKey:
-    """A key that was just made. `text` is the key itself, shown now and never again."""
+class NewSecret:
+    """The secret part of a key to be. `text` is the key itself, shown once and never again."""
 
-    credential: Credential
+    id: str
     text: str
+
+    @property
+    def sha256(self) -> bytes:
+        """What is kept of it."""
+        return _sha256(self.text)
+
+    def __repr__(self) -> str:
+        return f"NewSecret({self.id})"
 
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """A key as it is listed. `expires_at` `None`: it does not; `revoked_at` `None`: it was not."""
-
-    id: str
-    name: str
-    roles: tuple[str, ...]
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-
-
-async def create_key(
-    connection: AsyncConnection,
-    *,
-    name: str,
-    roles: Sequence[str],
-    now: datetime,
-    expires_at: datetime | None = None,
-) -> NewKey:
-    """Make a key. The caller commits, and must not show the key before."""
-    id = uuid7().hex
-    written = f"aslk_{id}_{secrets.token_urlsafe(32)}"
-    return NewKey(await _keep(connection, id, written, name, roles, now, expires_at), written)
-
-
-async def ensure_key(
-    connection: AsyncConnection, given: str, *, name: str, roles: Sequence[str], now: datetime
-) -> Credential | None:
-    """Keep *given* as the first key, where there is none yet; `None`: there is.
-
-    A revoked key counts too, so that a restart brings no key back. Several starters at once agree
-    on one. Raises `UnusableKey`.
+    """A key as it is listed. `expires_at` `None`: it does not; `revoked_at` `None`: it was not;
+    `used_at`: about when it was last used, `None`: never.
     """
+
+    credential: Credential
+    created_at: datetime
+    created_by: str
+    revoked_at: datetime | None
+    used_at: datetime | None
+
+
+def new_secret() -> NewSecret:
+    """A key that nobody has yet."""
+    id = uuid7().hex
+    return NewSecret(f"key_{id}", f"aslk_{id}_{secrets.token_urlsafe(32)}")
+
+
+def given_secret(given: str) -> NewSecret:
+    """A key that was chosen elsewhere. Raises `UnusableKey`."""
     if not (len(given) >= SHORTEST_GIVEN_KEY and given.isascii() and given.isprintable()):
         raise UnusableKey(
             f"a bootstrap key has {SHORTEST_GIVEN_KEY} or more printable ASCII characters"
         )
     if " " in given:
         raise UnusableKey("a bootstrap key holds no space")
-    await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _FIRST_KEY_LOCK})
-    if (await connection.execute(select(api_key.c.id).limit(1))).first() is not None:
-        return None
     form = _KEY.fullmatch(given)
-    id = form.group(1) if form else uuid7().hex
-    return await _keep(connection, id, given, name, roles, now, None)
+    return NewSecret(f"key_{form.group(1) if form else uuid7().hex}", given)
 
 
-async def _keep(
-    connection: AsyncConnection,
-    id: str,
-    written: str,
-    name: str,
-    roles: Iterable[str],
-    now: datetime,
-    expires_at: datetime | None,
-) -> Credential:
-    credential = Credential(f"key_{id}", name, tuple(roles), expires_at)
-    await connection.execute(
-        insert(api_key).values(
-            id=credential.id,
-            name=name,
-            secret_sha256=_sha256(written),
-            roles=list(credential.roles),
-            created_at=now,
-            expires_at=expires_at,
-        )
+def credential_draft(
+    made: Credential, secret: NewSecret, *, by: str, now: datetime, succeeds: str | None = None
+) -> Draft:
+    """The entry that says that *by* made that key. `succeeds`: the id of the one that it replaces."""
+    document = canonical_json(
+        {
+            "id": made.id,
+            "principal": made.principal,
+            "name": made.name,
+            "roles": list(made.roles),
+            "policy_roles": list(made.policy_roles),
+            "secret_sha256": secret.sha256.hex(),
+            "created_at": write_instant(now),
+            "expires_at": None if made.expires_at is None else write_instant(made.expires_at),
+            "succeeds": succeeds,
+            "by": by,
+        }
     )
-    return credential
+    row = CredentialRow(made.id, made.principal, secret.sha256, now, made.expires_at)
+    return Draft(Kind.CREDENTIAL, made.id, row, lambda _: document)
+
+
+def revocation_draft(id: str, credential: str, reason: str, *, by: str, now: datetime) -> Draft:
+    """The entry that says that *by* revoked the key with the id *credential*."""
+    document = canonical_json(
+        {
+            "id": id,
+            "credential": credential,
+            "reason": reason,
+            "revoked_at": write_instant(now),
+            "by": by,
+        }
+    )
+    return Draft(Kind.REVOCATION, id, RevocationRow(id, credential, now), lambda _: document)
 
 
 async def list_keys(connection: AsyncConnection) -> tuple[KnownKey, ...]:
     """All keys that ever were, oldest first."""
-    rows = await connection.execute(select(api_key).order_by(api_key.c.created_at, api_key.c.id))
-    return tuple(
-        KnownKey(row.id, row.name, tuple(row.roles), row.created_at, row.expires_at, row.revoked_at)
-        for row in rows
-    )
+    rows = await connection.execute(_keys().order_by(credential.c.index))
+    return tuple(map(_known, rows))
 
 
-async def revoke_key(connection: AsyncConnection, id: str, *, now: datetime) -> None:
-    """Refuse the key from now on. Again is no error. Raises `NotFound`."""
-    revoked = await connection.execute(
-        update(api_key)
-        .where(api_key.c.id == id, api_key.c.revoked_at.is_(None))
-        .values(revoked_at=now)
-    )
-    if not revoked.rowcount:
-        known = await connection.execute(select(api_key.c.id).where(api_key.c.id == id))
-        if known.first() is None:
-            raise NotFound("key", id)
+async def ever_was_one(connection: AsyncConnection) -> bool:
+    """Whether a key was ever made; one that was revoked counts too."""
+    return (await connection.execute(select(credential.c.index).limit(1))).first() is not None
+
+
+async def key_of_id(connection: AsyncConnection, id: str) -> KnownKey | None:
+    """The key with that id."""
+    row = (await connection.execute(_keys().where(credential.c.id == id))).first()
+    return None if row is None else _known(row)
 
 
 async def authenticate(
@@ -154,20 +175,61 @@ async def authenticate(
     """
     hashed = _sha256(given)
     form = _KEY.fullmatch(given)
-    asked = select(api_key)
+    asked = _keys()
     if form:
-        asked = asked.where(api_key.c.id == f"key_{form.group(1)}")
+        asked = asked.where(credential.c.id == f"key_{form.group(1)}")
     else:
-        asked = asked.where(api_key.c.secret_sha256 == hashed)
+        asked = asked.where(credential.c.secret_sha256 == hashed)
     row = (await connection.execute(asked)).first()
     same = hmac.compare_digest(_NO_SECRET if row is None else row.secret_sha256, hashed)
-    if row is None or not (same and _counts(row, now)):
+    if row is None or not same or row.revoked_at is not None:
         return None
-    return Credential(row.id, row.name, tuple(row.roles), row.expires_at)
+    return None if row.expires_at is not None and row.expires_at <= now else _credential(row)
 
 
-def _counts(row: Row[object], now: datetime) -> bool:
-    return row.revoked_at is None and (row.expires_at is None or now < row.expires_at)
+def id_of(given: str) -> str | None:
+    """The id that a key in our form names, known or not; `None`: it is in no such form."""
+    form = _KEY.fullmatch(given)
+    return None if form is None else f"key_{form.group(1)}"
+
+
+async def note_use(connection: AsyncConnection, id: str, now: datetime) -> None:
+    """Note that the key was used now, for `list_keys`. The caller commits."""
+    noted = insert(credential_use).values(credential=id, used_at=now)
+    latest = func.greatest(credential_use.c.used_at, noted.excluded.used_at)
+    await connection.execute(
+        noted.on_conflict_do_update(index_elements=["credential"], set_={"used_at": latest})
+    )
+
+
+def _keys() -> Select[Any]:
+    return select(
+        credential,
+        ledger_entry.c.document,
+        credential_revocation.c.revoked_at,
+        credential_use.c.used_at,
+    ).select_from(
+        credential.join(ledger_entry, credential.c.index == ledger_entry.c.index)
+        .outerjoin(credential_revocation, credential_revocation.c.credential == credential.c.id)
+        .outerjoin(credential_use, credential_use.c.credential == credential.c.id)
+    )
+
+
+def _credential(row: Any) -> Credential:
+    said = orjson.loads(row.document)
+    return Credential(
+        row.id,
+        row.principal,
+        tuple(said["roles"]),
+        tuple(said["policy_roles"]),
+        said["name"],
+        row.expires_at,
+    )
+
+
+def _known(row: Any) -> KnownKey:
+    by = orjson.loads(row.document)["by"]
+    return KnownKey(_credential(row), row.created_at, by, row.revoked_at, row.used_at)
 
 
 def _sha256(written: str) -> bytes:

@@ -31,6 +31,7 @@ from app.errors import (
     Fault,
     IdempotencyKeyReused,
     InvalidDocument,
+    Unauthenticated,
     Unavailable,
 )
 from app.ledger.entry import Kind, Position, entry_bytes
@@ -201,6 +202,33 @@ class FulfilmentRow:
     done_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class CredentialRow:
+    """An API key as it is found by its id, or by the hash of its secret."""
+
+    id: str
+    principal: str
+    secret_sha256: bytes = field(repr=False)
+    created_at: datetime
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationRow:
+    """That an API key opens nothing any more."""
+
+    id: str
+    credential: str
+    revoked_at: datetime
+
+
+def revocation_stream(actor: str) -> str:
+    """The stream that is there from when on the credential of *actor* is revoked: nothing that it
+    asks for is recorded after that, whoever believed it until then.
+    """
+    return f"revoked:{actor.rpartition('/')[2]}"
+
+
 Row = (
     PolicyVersionRow
     | PolicyApprovalRow
@@ -213,6 +241,8 @@ Row = (
     | DeterminationRow
     | GateRow
     | FulfilmentRow
+    | CredentialRow
+    | RevocationRow
 )
 
 TABLE_OF: Final[Mapping[type[Row], Table]] = {
@@ -227,6 +257,8 @@ TABLE_OF: Final[Mapping[type[Row], Table]] = {
     DeterminationRow: tables.determination,
     GateRow: tables.gate,
     FulfilmentRow: tables.fulfilment,
+    CredentialRow: tables.credential,
+    RevocationRow: tables.credential_revocation,
 }
 
 
@@ -462,9 +494,9 @@ class Ledger:
         this moves. With a `key` that came before, what was recorded then is given back.
 
         Raises `Stale`, `IdempotencyKeyReused`, `AlreadyRecorded`, `InvalidDocument` (the database
-        cannot hold it), what a draft's `build` raised, and `Unavailable`: `queue-full`,
-        `stopping`, `database`, `replica`, `clock` and `contention` (nothing was recorded),
-        `outcome-unknown`.
+        cannot hold it), `Unauthenticated` (the actor's credential is revoked), what a draft's
+        `build` raised, and `Unavailable`: `queue-full`, `stopping`, `database`, `replica`, `clock`
+        and `contention` (nothing was recorded), `outcome-unknown`.
         """
         if not 1 <= len(drafts) <= MOST_DRAFTS:
             raise ValueError(f"1 to {MOST_DRAFTS} drafts are recorded at once, not {len(drafts)}")
@@ -742,11 +774,12 @@ class _Pages:
         requests = self._batch.requests
         if keys := {_key(r.key) for r in requests if r.key is not None}:
             await self._read_replays(connection, keys)
-        if names := {name for r in requests for name in r.rests_on}:
-            found = await connection.fetch(
-                "SELECT name, version FROM stream WHERE name = ANY($1)", list(names)
-            )
-            self._streams = {row["name"]: row["version"] for row in found}
+        names = {name for r in requests for name in r.rests_on}
+        names |= {revocation_stream(r.actor) for r in requests}
+        found = await connection.fetch(
+            "SELECT name, version FROM stream WHERE name = ANY($1)", list(names)
+        )
+        self._streams = {row["name"]: row["version"] for row in found}
         asked = {
             (d.row.model, d.row.action, d.row.policy, d.row.at)
             for r in requests
@@ -782,6 +815,13 @@ class _Pages:
     def settle(self, request: _Request) -> None:
         """Say what *request* will be told once this has committed, or that it must wait."""
         answers = self._batch.answers
+        revocation = revocation_stream(request.actor)
+        if revocation in self._streams:
+            answers[request] = Unauthenticated("revoked", request.actor)
+            return
+        if revocation in self._touched:
+            self._batch.postponed.append(request)
+            return
         if request.key is not None:
             key = _key(request.key)
             if (replay := self._replays.get(key)) is not None:

@@ -21,7 +21,7 @@ from app.storage import tables
 MAY_CHANGE: Final[Mapping[Table, tuple[str, ...]]] = {
     tables.ledger_head: ("size", "last_at", "frontier", "root"),
     tables.stream: ("version",),
-    tables.api_key: ("revoked_at",),
+    tables.credential_use: ("used_at",),
     tables.policy_shadow: (
         "next",
         "past",

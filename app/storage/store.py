@@ -20,9 +20,9 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -64,8 +64,10 @@ from app.storage.database import (
     expected_revision,
 )
 from app.storage.keys import Credential
-from app.storage.ledger import Ledger, LedgerFault, Recorded
+from app.storage.ledger import Draft, Ledger, LedgerFault, Recorded, Stale
 from app.storage.said import EVIDENCE, approved, leans_on, lifted, piece, said
+
+USE_NOTED_EVERY: Final = timedelta(minutes=1)
 
 TRUSTED_SECONDS: Final = 0.5
 """How long a key that was revoked may still open: on every replica, and no longer."""
@@ -87,6 +89,9 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
+OPERATOR: Final = "service:operator/command-line"
+"""Who acts at the command line of the machine, and by the settings: who has no credential to show."""
+
 POLICIES_STREAM: Final = "policies"
 """The stream that moves whenever it may have moved which versions of any policy are in force."""
 
@@ -106,6 +111,18 @@ def weights_stream(weights: str) -> str:
     assessment of one is recorded or withdrawn.
     """
     return f"weights:{weights}"
+
+
+def found_stream(about: str, principal: str) -> str:
+    """The stream that moves whenever *principal* records a finding that permits. *about*: the weights
+    of the model version that it is on, or that itself where they are not known.
+    """
+    return f"found:{about}:{principal}"
+
+
+def approved_stream(about: str, principal: str) -> str:
+    """The stream that moves whenever *principal* approves an action. *about*: as in `found_stream`."""
+    return f"approved:{about}:{principal}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +261,12 @@ class Store:
         log: str = "localhost/aslgate",
         deadline_seconds: float = 2.0,
         bootstrap_key: str | None = None,
+        bootstrap_policy_roles: Sequence[str] = (),
     ) -> None:
         self._database = database
         self._log = log
         self._bootstrap_key = bootstrap_key
+        self._bootstrap_policy_roles = tuple(bootstrap_policy_roles)
         self.ledger = Ledger(database, deadline_seconds=deadline_seconds)
         self._parsed: dict[str, PolicyVersion] = {}
         self._first_recorded: dict[str, FirstRecorded] = {}
@@ -255,10 +274,13 @@ class Store:
         self._models: dict[str, _ModelRead] = {}
         self._activated: tuple[tuple[str, ...], int] | None = None
         self._trusted: dict[bytes, tuple[float, Credential]] = {}
+        self._uses: dict[str, datetime] = {}
+        self._noting: set[asyncio.Task[None]] = set()
         self._once = _Once()
         self.gates = Gates()
         self.leaned_on: Counter[tuple[str, str]] = Counter()
         """By policy and exception, how many answers since the start lean on it."""
+        self._writing = False
         self._not_open: str | None = "the service is starting"
         self._opening: asyncio.Task[None] | None = None
 
@@ -285,14 +307,34 @@ class Store:
             raise UnfitServer(lacking)
         if revision != expected_revision():
             raise Unavailable("database", _other_migration(revision))
+        async with self._database.reading() as connection:
+            keyless = not await keys.ever_was_one(connection)
+        first_key = self._first_key(now)
         await self.ledger.initialise(self._log)
-        if self._bootstrap_key is not None:
-            async with self._database.writing() as connection:
-                await keys.ensure_key(
-                    connection, self._bootstrap_key, name="bootstrap", roles=("admin",), now=now
+        if not self._writing:
+            await self.ledger.start()
+            # What comes below may fail and be tried again; there is one writer.
+            self._writing = True
+        if first_key is not None and keyless:
+            # Another replica may have been first: then this rests on what has moved since.
+            with suppress(Stale):
+                await self.ledger.append(
+                    [first_key],
+                    actor=OPERATOR,
+                    rests_on={keys.CREDENTIALS_STREAM: 0},
+                    touches=(keys.CREDENTIALS_STREAM,),
                 )
-        await self.ledger.start()
         self._not_open = None
+
+    def _first_key(self, now: datetime) -> Draft | None:
+        """The entry of the bootstrap key, where there is one. Raises `UnusableKey`."""
+        if self._bootstrap_key is None:
+            return None
+        secret = keys.given_secret(self._bootstrap_key)
+        first = Credential(
+            secret.id, "service:bootstrap", ("admin",), self._bootstrap_policy_roles, "bootstrap"
+        )
+        return keys.credential_draft(first, secret, by=OPERATOR, now=now)
 
     async def _keep_trying(self, now: datetime) -> None:
         while self._not_open is not None:
@@ -318,6 +360,7 @@ class Store:
         """Record what waits, and let all connections go."""
         if self._opening is not None:
             self._opening.cancel()
+        await asyncio.gather(*self._noting, return_exceptions=True)
         await self.ledger.close()
         await self._database.close()
 
@@ -384,9 +427,26 @@ class Store:
                 self._trusted.pop(name, None)
                 return None
             _keep(self._trusted, name, (time.monotonic(), credential))
+            self._note_use(credential, now)
         if credential.expires_at is not None and now >= credential.expires_at:
             return None
         return credential
+
+    def _note_use(self, credential: Credential, now: datetime) -> None:
+        """Note in the background, about once a minute, that a key was used."""
+        noted = self._uses.get(credential.id)
+        if noted is not None and now < noted + USE_NOTED_EVERY:
+            return
+        _keep(self._uses, credential.id, now)
+        task = asyncio.create_task(self._noted(credential.id, now))
+        self._noting.add(task)
+        task.add_done_callback(self._noting.discard)
+
+    async def _noted(self, id: str, now: datetime) -> None:
+        # It is told to people who look for unused keys; nothing rests on it.
+        with suppress(Unavailable):
+            async with self._database.writing() as connection:
+                await keys.note_use(connection, id, now)
 
     async def _look_up(self, key: str, now: datetime) -> Credential | None:
         async with self._reading(to_decide=True) as connection:
@@ -510,6 +570,22 @@ class Store:
             approvals=_on_record(GivenApproval, approvals.get(id, ())),
             lifted=id in liftings,
         )
+
+    async def standing(
+        self, model: str, kind: Kind, says: type[D]
+    ) -> list[tuple[records.EvidenceRecorded, D]]:
+        """What is recorded of that kind on the model version and was not withdrawn, and what it
+        says. Assessments include those of other model versions with the same weights.
+        """
+        async with self._reading() as connection:
+            record = await records.model_record(connection, model)
+            weights = None if record is None else said(ModelVersion, record).weights
+            found = await records.evidence_on(connection, model, weights=weights)
+        return [
+            (one, said(says, one.record))
+            for one in found
+            if one.record.kind is kind and one.withdrawn is None
+        ]
 
     async def activated_policies(self) -> tuple[tuple[str, ...], int]:
         """The policies of which a version was ever activated, and the version of the stream

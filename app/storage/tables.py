@@ -3,8 +3,8 @@
 What is recorded stands in `ledger_entry`, as the exact bytes that were hashed. The tables below it
 repeat a few words of each document in columns, so that it can be found: one row an entry, under
 the entry's index. Nothing in any of them is ever updated or deleted, and triggers see to it. The
-four that are not records are `ledger_head` and `stream`, which only grow, `idempotency`, and
-`api_key`, in which a key can be revoked. What `WORKING` names holds work that goes on, and changes.
+three that are not records are `ledger_head` and `stream`, which only grow, and `idempotency`. What
+`WORKING` names holds work that goes on, and changes.
 
 A check's name is the sentence that a reader of the database's log sees.
 """
@@ -28,7 +28,6 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 
 metadata = MetaData(
     naming_convention={
@@ -362,20 +361,39 @@ idempotency: Final = Table(
 )
 """Which entries a request recorded: `count` of them, from `index` on."""
 
-api_key: Final = Table(
-    "api_key",
+credential: Final = Table(
+    "credential",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("name", Text, nullable=False),
+    _index_of_entry(),
+    Column("id", Text, nullable=False),
+    Column("principal", Text, nullable=False),
     Column("secret_sha256", LargeBinary, nullable=False),
-    Column("roles", ARRAY(Text), nullable=False),
     Column("created_at", _INSTANT, nullable=False),
     Column("expires_at", _INSTANT),
-    Column("revoked_at", _INSTANT),
+    UniqueConstraint("id"),
     UniqueConstraint("secret_sha256"),
     CheckConstraint("octet_length(secret_sha256) = 32", name="secrets_are_kept_as_sha256"),
-    CheckConstraint("cardinality(roles) > 0", name="a_key_has_a_role"),
 )
+"""API keys. What else is said of one, its roles before all, stands in its document only."""
+
+credential_revocation: Final = Table(
+    "credential_revocation",
+    metadata,
+    _index_of_entry(),
+    Column("id", Text, nullable=False),
+    Column("credential", Text, ForeignKey("credential.id"), nullable=False),
+    Column("revoked_at", _INSTANT, nullable=False),
+    UniqueConstraint("id"),
+    UniqueConstraint("credential"),
+)
+
+credential_use: Final = Table(
+    "credential_use",
+    metadata,
+    Column("credential", Text, ForeignKey("credential.id"), primary_key=True),
+    Column("used_at", _INSTANT, nullable=False),
+)
+"""When a key was last seen to be used, to about a minute: for whoever looks for unused ones."""
 
 policy_shadow: Final = Table(
     "policy_shadow",
@@ -457,7 +475,7 @@ obligation_position: Final = Table(
 )
 """The one row that says up to which ledger index determinations were read for obligations."""
 
-WORKING: Final = (policy_shadow, shadow_difference, obligation, obligation_position)
+WORKING: Final = (policy_shadow, shadow_difference, obligation, obligation_position, credential_use)
 """The tables that hold no records, but work that goes on: their rows may change, and be deleted."""
 
 FILED: Final = (
@@ -472,6 +490,8 @@ FILED: Final = (
     determination,
     gate,
     fulfilment,
+    credential,
+    credential_revocation,
 )
 """The tables by which records are found: each refers to none but those before it."""
 

@@ -124,8 +124,10 @@ def wait(until: Callable[[], bool]) -> None:
 
 
 def write_log(client: httpx.Client, entries: int) -> None:
-    """So many determinations, and a checkpoint over all of them."""
-    for first in range(0, entries, AT_ONCE):
+    """Determinations, so that there are so many entries with that of the first key; and a checkpoint
+    over all of them.
+    """
+    for first in range(1, entries, AT_ONCE):
         asked = [
             {"model": f"model@{number}", "action": "deploy", "policy": "policy"}
             for number in range(first, min(first + AT_ONCE, entries))

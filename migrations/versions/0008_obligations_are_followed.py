@@ -16,7 +16,7 @@ time-out bounds how long a busy site may make us wait for that.
 from alembic import op
 
 revision = "0008"
-down_revision = "0006"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

@@ -27,6 +27,7 @@ COMMANDS = [
     ("openapi",),
     ("keys",),
     ("keys", "create"),
+    ("keys", "rotate"),
     ("keys", "list"),
     ("keys", "revoke"),
     ("policy",),
@@ -198,7 +199,7 @@ def answer(service: Service, key: str, path: str = "/v1/determinations") -> int:
 def test_a_key_opens_until_it_is_revoked(cli: Cli, service: Service) -> None:
     """Made beside the running service, on the same data directory, and of effect there."""
     where = f"--data-dir={service.data_dir}"
-    made = cli("keys", "create", "ci", "--role=orchestrator", "--role=reader", where)
+    made = cli("keys", "create", "service:ci", "--role=orchestrator", "--role=reader", where)
     key = made.out.strip()
     id = made.err.split()[0]
 
@@ -218,15 +219,18 @@ def test_a_key_opens_until_it_is_revoked(cli: Cli, service: Service) -> None:
 
 def test_keys_as_json(cli: Cli, service: Service) -> None:
     where = f"--data-dir={service.data_dir}"
-    made = read(cli("keys", "create", "ci", "--role=reader", "--days=1", where, "--json").out)
+    ci = ("service:ci", "--name=pipeline", "--policy-role=ceo")
+    made = read(cli("keys", "create", *ci, "--role=reader", "--days=1", where, "--json").out)
     revoked = read(cli("keys", "revoke", made["id"], where, "--json").out)
     (listed,) = (
         key for key in read(cli("keys", "list", where, "--json").out) if key["id"] == made["id"]
     )
 
-    assert made.keys() == {"id", "key", "expires_at"}
+    assert made.keys() == {"id", "principal", "key", "expires_at"}
     assert revoked == {"id": made["id"], "revoked": True}
-    assert listed["roles"] == ["reader"]
+    assert (listed["principal"], listed["name"]) == ("service:ci", "pipeline")
+    assert (listed["roles"], listed["policy_roles"]) == (["reader"], ["ceo"])
+    assert listed["created_by"] == "service:operator/command-line"
     assert listed["expires_at"] == made["expires_at"]
     assert listed["revoked_at"] is not None
     assert "key" not in listed
@@ -234,15 +238,52 @@ def test_keys_as_json(cli: Cli, service: Service) -> None:
 
 def test_an_unknown_role_is_a_usage_error(cli: Cli, server_folder: Path) -> None:
     """It is told before any database is started."""
-    ran = cli("keys", "create", "ci", "--role=king", f"--data-dir={server_folder / 'a'}")
+    ran = cli("keys", "create", "person:ci", "--role=king", f"--data-dir={server_folder / 'a'}")
 
     assert ran.code == 2
     assert "no role `king`" in ran.err
     assert not (server_folder / "a").exists()
 
 
-def test_an_unknown_key_cannot_be_revoked(cli: Cli, service: Service) -> None:
-    ran = cli("keys", "revoke", "key_none", f"--data-dir={service.data_dir}")
+def test_a_key_is_somebody_s(cli: Cli, server_folder: Path) -> None:
+    """A name alone does not say whether two keys are one caller."""
+    ran = cli("keys", "create", "release pipeline", "--role=reader", f"--data-dir={server_folder}")
+
+    assert ran.code == 2
+    assert ran.err.startswith("aslgate: principal: must be `person:`, `team:` or `service:`")
+
+
+def test_a_rotated_key_is_like_the_old_one_which_opens_nothing(cli: Cli, service: Service) -> None:
+    where = f"--data-dir={service.data_dir}"
+    old = read(cli("keys", "create", "team:eval", "--role=reader", where, "--json").out)
+    assert answer(service, old["key"]) == 200
+
+    new = read(cli("keys", "rotate", old["id"], where, "--json").out)
+
+    assert (new["principal"], new["id"] != old["id"]) == ("team:eval", True)
+    assert answer(service, new["key"]) == 200
+    time.sleep(TRUSTED_SECONDS + 0.1)
+    assert answer(service, old["key"]) == 401
+    again = cli("keys", "rotate", old["id"], where)
+    assert (again.code, again.out) == (1, "")
+    assert "it was revoked before" in again.err
+
+
+def test_an_old_key_may_be_kept_while_the_new_one_is_spread(cli: Cli, service: Service) -> None:
+    where = f"--data-dir={service.data_dir}"
+    old = read(cli("keys", "create", "team:eval", "--role=reader", where, "--json").out)
+
+    new = read(cli("keys", "rotate", old["id"], "--keep-old", where, "--json").out)
+    time.sleep(TRUSTED_SECONDS + 0.1)
+
+    assert (answer(service, old["key"]), answer(service, new["key"])) == (200, 200)
+
+
+@pytest.mark.parametrize("step", ["revoke", "rotate"])
+def test_an_unknown_key_is_neither_revoked_nor_rotated(
+    cli: Cli, service: Service, step: str
+) -> None:
+    ran = cli("keys", step, "key_none", f"--data-dir={service.data_dir}")
 
     assert (ran.code, ran.err) == (1, "aslgate: no key `key_none` is recorded\n")
 
@@ -257,14 +298,16 @@ def published(service: Service) -> Service:
     ran = run("policy", "publish", RSP / "2.2.yaml", **where)
     assert ran.code == 0, ran.err
     assert ran.out.splitlines()[1] == (
-        "it is a draft: with another key, `aslgate policy approve anthropic-rsp 2.2`"
+        "it is a draft: by somebody else, `aslgate policy approve anthropic-rsp 2.2`"
     )
-    second = where | {"ASLGATE_API_KEY": service.new_key("policy-approver")}
+    second = where | {"ASLGATE_API_KEY": service.new_key("policy-approver", "approver")}
     name = ("anthropic-rsp", "2.2")
     why = "--reason=as published"
     ran = run("policy", "approve", *name, why, **second)
     assert ran.code == 0, ran.err
-    assert ran.out.startswith("anthropic-rsp 2.2 is approved by key_")
+    assert ran.out.startswith(
+        "anthropic-rsp 2.2 is approved by service:policy-approver-approver/key_"
+    )
     since = "--from=2025-05-14T00:00:00Z"
     ran = run("policy", "activate", *name, since, "--retroactive", why, **second)
     assert ran.code == 0, ran.err
@@ -275,8 +318,11 @@ def published(service: Service) -> Service:
     ) as http:
         assert http.post("/v1/models", json=evidence["model"]).status_code == 201
         for kind in ("assessments", "safeguards", "sign_offs"):
+            # Who found does not also sign.
+            by = second["ASLGATE_API_KEY"] if kind == "sign_offs" else KEY
             for body in evidence[kind]:
-                assert http.post(f"/v1/{kind.replace('_', '-')}", json=body).status_code == 201
+                path, headers = f"/v1/{kind.replace('_', '-')}", {"Authorization": f"Bearer {by}"}
+                assert http.post(path, json=body, headers=headers).status_code == 201
     return service
 
 
@@ -418,7 +464,7 @@ def test_a_bad_key_is_a_failure(published: Service, asking: Cli, key: str) -> No
     ran = asking(*RELEASE, "--fail-on-deny", ASLGATE_API_KEY=key)
 
     assert ran.code == 1
-    assert ran.err.startswith("aslgate: a valid API key is needed")
+    assert ran.err.startswith("aslgate: a valid API key or token is needed")
 
 
 def test_no_key_is_a_usage_error(cli: Cli) -> None:

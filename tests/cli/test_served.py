@@ -36,7 +36,7 @@ def test_from_the_bootstrap_key_to_a_determination_that_outlives_a_restart(
                 headers={"Content-Type": "application/yaml"},
             )
             assert recorded.status_code == 201, recorded.text
-        second = {"Authorization": f"Bearer {service.new_key('policy-approver')}"}
+        second = {"Authorization": f"Bearer {service.new_key('policy-approver', 'approver')}"}
         for label in POLICIES:
             path = f"/v1/policies/{POLICY}/versions/{label}"
             for step, said in (
@@ -46,7 +46,8 @@ def test_from_the_bootstrap_key_to_a_determination_that_outlives_a_restart(
                 recorded = client.post(f"{path}/{step}", json=said, headers=second)
                 assert recorded.status_code == 201, recorded.text
         for path, body in evidence_bodies(OPUS):
-            recorded = client.post(path, json=body)
+            by = second if path == "/v1/sign-offs" else None
+            recorded = client.post(path, json=body, headers=by)
             assert recorded.status_code == 201, recorded.text
         answer = client.post("/v1/determinations", json=asked(OPUS, at=RELEASE))
         assert answer.status_code == 201

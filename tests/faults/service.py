@@ -67,7 +67,9 @@ class Served:
         self.port = free_port()
         self.output = output
         self._options = options
-        self._environ = environment(ASLGATE_BOOTSTRAP_KEY=KEY, **environ)
+        self._environ = environment(
+            ASLGATE_BOOTSTRAP_KEY=KEY, ASLGATE_BOOTSTRAP_POLICY_ROLES="*", **environ
+        )
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -130,10 +132,11 @@ class Served:
         finally:
             connection.close()
 
-    def new_key(self, role: str) -> str:
-        """A key with that role, made beside the running service as an operator makes one."""
+    def new_key(self, *roles: str) -> str:
+        """A key with those roles, made beside the running service as an operator makes one."""
+        given = [f"service:{'-'.join(roles)}", *(f"--role={role}" for role in roles)]
         made = subprocess.run(
-            [PROGRAM, "keys", "create", role, f"--role={role}", *self._options],
+            [PROGRAM, "keys", "create", *given, "--policy-role=*", *self._options],
             check=True,
             capture_output=True,
             text=True,

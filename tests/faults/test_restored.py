@@ -36,14 +36,16 @@ class Watcher:
     key: str = ""
 
     def wait_until_signed(self, size: int) -> str:
-        """The checkpoint that the service shows once it has one of so many entries."""
+        """The checkpoint that the service shows once it has one of so many model versions, which come
+        after the entry of the first key.
+        """
         deadline = time.monotonic() + 20
         while True:
             connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=10)
             connection.request("GET", "/v1/ledger/checkpoint")
             note = connection.getresponse().read().decode()
             connection.close()
-            if note.startswith(f"{LOG}\n{size}\n"):
+            if note.startswith(f"{LOG}\n{1 + size}\n"):
                 return note
             assert time.monotonic() < deadline, note
             time.sleep(0.05)
@@ -133,7 +135,7 @@ def test_who_puts_a_backup_back_and_goes_on_is_found_out(watcher: Watcher) -> No
     assert "put back" in service.wait_until_refused()
     status, said = service.register("another@1")
     assert (status, said["reason"]) == (503, "ledger")
-    assert [len(sql(service, f"SELECT FROM {t}")) for t in ("ledger_entry", "ledger_key")] == [1, 1]
+    assert [len(sql(service, f"SELECT FROM {t}")) for t in ("ledger_entry", "ledger_key")] == [2, 1]
 
     last_word.unlink()  # the operator goes on, come what may
     service.wait_until_ready()
@@ -142,7 +144,7 @@ def test_who_puts_a_backup_back_and_goes_on_is_found_out(watcher: Watcher) -> No
     code, told = watcher.look()
     assert (code, "it was put back" in told) == (2, True), told
     code, report = watcher.verify(kept)
-    assert (code, report["size"]) == (1, 2)
+    assert (code, report["size"]) == (1, 3)
 
     for name in ("fourth@1", "fifth@1"):
         assert service.register(name)[0] == 201

@@ -91,6 +91,7 @@ class Writers:
     def __post_init__(self) -> None:
         self._stop = threading.Event()
         self._run = f"{time.time_ns():x}"
+        self._approver = KEY
         # All of the same time: a later one could answer what an earlier one found.
         self._yesterday = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}T00:00:00Z"
         self._threads = [
@@ -98,7 +99,22 @@ class Writers:
             for number in range(self.count)
         ]
 
+    def _make_approver(self) -> str:
+        """The key of somebody else, who signs off: who found something may not approve alone."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        wanted = {
+            "principal": f"person:approver-{self._run}",
+            "roles": ["approver"],
+            "policy_roles": ["*"],
+        }
+        connection.request("POST", "/v1/keys", json.dumps(wanted), headers)
+        made = json.loads(connection.getresponse().read())
+        connection.close()
+        return str(made["key"])
+
     def __enter__(self) -> Self:
+        self._approver = self._make_approver()
         for thread in self._threads:
             thread.start()
         return self
@@ -239,7 +255,7 @@ class Writers:
         write.attempts += 1
         write.attempted_at = time.monotonic()
         headers = {
-            "Authorization": f"Bearer {KEY}",
+            "Authorization": f"Bearer {self._approver if write.kind == 'sign-off' else KEY}",
             "Content-Type": "application/json",
             "Idempotency-Key": write.key,
         }

@@ -5,7 +5,7 @@ Requests go straight into the application (ASGI); its lifespan is run by hand ar
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -23,13 +23,24 @@ from app.settings import Settings
 from app.storage import keys
 from app.storage.database import OWNER, SERVICE, Database, migrate, prepare_roles
 from app.storage.embedded import EmbeddedPostgres
-from app.storage.store import Store
+from app.storage.keys import EVERY_ROLE, Credential
+from app.storage.store import OPERATOR, Store
 from tests.http.documented import Documented
 from tests.http.published import send_everything
 
 TEMPLATE = "aslgate_http_template"
 BOOTSTRAP_KEY = "bootstrap-key-of-the-tests-0123456789"
+AT_FIRST = 1
+"""How many entries the ledger of a new service has: that of its bootstrap key."""
 _numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """A key, and whose it is."""
+
+    credential: Credential
+    text: str
 
 
 @dataclass
@@ -53,16 +64,30 @@ class Service:
             timeout=30,
         )
 
-    async def new_key(self, *roles: str, expires_in: timedelta | None = None) -> keys.NewKey:
+    async def new_key(
+        self,
+        *roles: str,
+        expires_in: timedelta | None = None,
+        principal: str | None = None,
+        policy_roles: Sequence[str] = (EVERY_ROLE,),
+    ) -> NewKey:
+        """A key of somebody's who has no other, unless *principal* says whose."""
         now = datetime.now(UTC)
-        async with self.database.writing() as connection:
-            return await keys.create_key(
-                connection,
-                name=" ".join(roles) or "none",
-                roles=roles,
-                now=now,
-                expires_at=None if expires_in is None else now + expires_in,
-            )
+        secret = keys.new_secret()
+        credential = Credential(
+            secret.id,
+            principal or f"person:{next(_numbers)}",
+            roles,
+            tuple(policy_roles),
+            expires_at=None if expires_in is None else now + expires_in,
+        )
+        await self.store.ledger.append(
+            [keys.credential_draft(credential, secret, by=OPERATOR, now=now)],
+            actor=OPERATOR,
+            rests_on={},
+            touches=(keys.CREDENTIALS_STREAM,),
+        )
+        return NewKey(credential, secret.text)
 
     async def as_owner(self, statement: str) -> None:
         """Do to the database what the service itself may not."""
@@ -163,7 +188,12 @@ async def running(
     create = f"CREATE DATABASE {copy} TEMPLATE {template} OWNER {OWNER} STRATEGY file_copy"
     await _as_superuser(server, create)
     database = Database(server.dsn(copy, SERVICE), throwaway=True)
-    store = Store(database, deadline_seconds=10, bootstrap_key=BOOTSTRAP_KEY)
+    store = Store(
+        database,
+        deadline_seconds=10,
+        bootstrap_key=BOOTSTRAP_KEY,
+        bootstrap_policy_roles=(EVERY_ROLE,),
+    )
     app = create_app(Settings(**settings), store)
     try:
         async with app.router.lifespan_context(app):
@@ -182,7 +212,7 @@ def seeded_template(postgres: EmbeddedPostgres, template: str) -> str:
         async with (
             running(postgres, template, name=name) as service,
             service.client(BOOTSTRAP_KEY) as client,
-            service.client((await service.new_key("policy-author")).text) as author,
+            service.client((await service.new_key("policy-author", "approver")).text) as author,
         ):
             await send_everything(client, author)
 

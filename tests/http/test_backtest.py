@@ -249,8 +249,8 @@ async def test_what_cannot_be_asked_is_refused_before_the_first_line(
     assert problem(await reader.post(path, json=body)) == told
 
 
-async def test_it_needs_the_permission_to_simulate(standing: Service) -> None:
-    async with standing.client((await standing.new_key("orchestrator")).text) as client:
+async def test_it_needs_the_permission_to_simulate(service: Service) -> None:
+    async with service.client((await service.new_key("orchestrator")).text) as client:
         answer = await client.post(f"{SHIPPED}/2.2/backtest", json={"scope": "current"})
 
     assert problem(answer) == (403, "forbidden")

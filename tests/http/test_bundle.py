@@ -8,6 +8,7 @@ import copy
 import importlib.util
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -296,12 +297,14 @@ def run_verify(file: Path, *options: object) -> subprocess.CompletedProcess[str]
 
 def test_a_verifier_without_our_code_says_the_same(made: Made, tmp_path: Path) -> None:
     file = tmp_path / "bundle.json"
-    file.write_text(json.dumps(made.whole))
+    told = json.dumps(made.whole)
+    file.write_text(told)
     ran = run_verify(file, "--key", made.key)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.startswith(f"{made.said['decision']}: {ACTION} of {MODEL}, entry ")
 
-    file.write_text(json.dumps(made.whole).replace('"index": 0', '"index": 1'))
+    moved = re.sub(r'"index": (\d+)', lambda found: f'"index": {int(found[1]) - 1}', told, count=1)
+    file.write_text(moved)
     ran = run_verify(file, "--key", made.key)
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr.startswith("REFUSED: ")
@@ -541,6 +544,14 @@ def approved_by_its_author(written: Written) -> None:
     written[here] = (replace(written[here][0], actor=author), written[here][1])
 
 
+def approved_by_its_authors_second_key(written: Written) -> None:
+    author = written[place(written, Kind.POLICY_VERSION)][0].actor
+    second = f"{author.rpartition('/')[0]}/key_{'0' * 32}"
+    assert second != author
+    here = place(written, Kind.POLICY_APPROVAL)
+    written[here] = (replace(written[here][0], actor=second), written[here][1])
+
+
 def activated_afterwards(written: Written) -> None:
     here = place(written, Kind.POLICY_ACTIVATION)
     entry, said = written.pop(here)
@@ -652,6 +663,7 @@ def test_what_is_no_answer_is_a_finding_without_evidence_too(
     [
         from_2099,
         approved_by_its_author,
+        approved_by_its_authors_second_key,
         activated_afterwards,
         of_another_policy,
         by_another_actor,

@@ -26,7 +26,7 @@ from app.operations.sign_checkpoints import INTERVAL_SECONDS
 from app.storage import tree
 from app.storage.embedded import EmbeddedPostgres
 from app.storage.signer_files import LastWord, new_ledger_key
-from tests.http.conftest import BOOTSTRAP_KEY, Service, running
+from tests.http.conftest import AT_FIRST, BOOTSTRAP_KEY, Service, running
 from tests.http.published import Json, asked, problem
 
 LOG = "localhost/aslgate"
@@ -93,9 +93,14 @@ async def receipt_of(client: httpx.AsyncClient, said: Json) -> Receipt:
     raise AssertionError("there is no checkpoint")
 
 
-async def test_an_empty_ledger_has_a_checkpoint(client: httpx.AsyncClient) -> None:
+async def test_a_new_ledger_has_a_checkpoint(
+    client: httpx.AsyncClient, signing_service: Service
+) -> None:
+    entry = await signing_service.entry(0)
+
     said = await checkpoint_of(client)
-    assert (said.size, said.root) == (0, hashlib.sha256(b"").digest())
+
+    assert (said.size, said.root) == (AT_FIRST, hashlib.sha256(b"\0" + entry).digest())
 
 
 async def test_the_checkpoint_is_for_everyone(signing_service: Service) -> None:
@@ -114,7 +119,7 @@ async def test_what_is_recorded_is_under_a_checkpoint_within_a_second(
     begun = asyncio.get_running_loop().time()
     receipt = await receipt_of(client, said)
     assert asyncio.get_running_loop().time() - begun < INTERVAL_SECONDS + 0.5
-    assert receipt.verified(await keys_of(client), origin=LOG).size == 1
+    assert receipt.verified(await keys_of(client), origin=LOG).size == AT_FIRST + 1
 
 
 async def test_a_receipt_proves_the_document(client: httpx.AsyncClient) -> None:
@@ -190,7 +195,7 @@ async def test_each_checkpoint_extends_the_one_before(
     for many in (1, 2, 4):
         await receipt_of(client, (await record(client, many, name=f"m{many}"))[-1])
         seen.append(await checkpoint_of(client))
-    assert [one.size for one in seen] == [0, 1, 3, 7]
+    assert [one.size for one in seen] == [AT_FIRST + more for more in (0, 1, 3, 7)]
     async with signing_service.store.reading() as connection:
         for old, new in pairwise(seen):
             proof = await tree.consistency_proof(connection, old.size, new.size)
@@ -207,14 +212,14 @@ async def test_what_was_recorded_last_is_signed_when_the_service_stops(
         await record(client, 3)
     last = LastWord(files["ledger_state_file"]).read()
     assert last is not None
-    assert last.text.split("\n")[1] == "3"
+    assert last.text.split("\n")[1] == str(AT_FIRST + 3)
 
 
 async def test_the_keys_are_on_record_and_can_be_followed(client: httpx.AsyncClient) -> None:
     answer = (await client.get("/v1/ledger/keys")).json()
     (key,) = answer["keys"]
     assert answer["log"] == LOG
-    assert (key["from_size"], key["until_size"]) == (0, None)
+    assert (key["from_size"], key["until_size"]) == (AT_FIRST, None)
     statements = [read_note(one.encode()) for one in answer["statements"]]
     known = {read_verifier_key(key["vkey"])}
     assert vouched_for(known, statements) == known

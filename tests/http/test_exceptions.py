@@ -220,7 +220,7 @@ async def test_it_begins_now_where_it_does_not_say_when(asker: httpx.AsyncClient
     exception = await post(asker, "exceptions", requested())
 
     assert exception["valid_from"] <= exception["ledger"]["recorded_at"]
-    assert exception["requested_by"].startswith("key_")
+    assert exception["requested_by"].startswith("person:")
     forged = await asker.post("/v1/exceptions", json=requested(requested_by="somebody"))
     assert problem(forged) == (422, "invalid-document")
 

@@ -4,7 +4,7 @@ To accept a change of it, delete `permissions.txt`, run this once, and read the 
 """
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -12,10 +12,10 @@ import pytest
 
 from app.http.permissions import ROLES
 from app.main import OPEN, routes
-from app.storage import keys
 from app.storage.store import TRUSTED_SECONDS
 from tests.http.conftest import BOOTSTRAP_KEY, Service
 from tests.http.published import OPUS, POLICY, problem
+from tests.http.small import post
 
 GOLDEN = Path(__file__).with_name("permissions.txt")
 NAMES = {"{policy}": POLICY, "{version}": "2.2", "{model}": OPUS, "{id}": f"asm_{'0' * 32}"}
@@ -78,7 +78,8 @@ async def test_every_operation_but_the_open_ones_needs_a_key(standing: Service) 
                     assert answer.status_code not in (401, 403)
                 else:
                     assert problem(answer) == (401, "unauthenticated")
-                    assert answer.headers["WWW-Authenticate"] == "Bearer"
+                    asked = answer.headers["WWW-Authenticate"]
+                    assert asked in ("Bearer", 'Bearer error="invalid_token"')
 
 
 async def test_the_schemes_name_may_be_written_in_any_case(standing: Service) -> None:
@@ -89,14 +90,13 @@ async def test_the_schemes_name_may_be_written_in_any_case(standing: Service) ->
     assert answer.status_code == 200
 
 
-async def test_a_revoked_key_opens_nothing(service: Service) -> None:
+async def test_a_revoked_key_opens_nothing(service: Service, client: httpx.AsyncClient) -> None:
     """At once where it was not used just before, else within half a second."""
     unused, used = await service.new_key("reader"), await service.new_key("reader")
     async with service.client(unused.text) as one, service.client(used.text) as other:
         assert (await other.get(f"/v1/models/{OPUS}")).status_code == 200
-        async with service.database.writing() as connection:
-            for key in (unused, used):
-                await keys.revoke_key(connection, key.credential.id, now=datetime.now(UTC))
+        for key in (unused, used):
+            await post(client, f"keys/{key.credential.id}/revocation", {"reason": "it leaked"})
 
         assert problem(await one.get(f"/v1/models/{OPUS}")) == (401, "unauthenticated")
         await asyncio.sleep(TRUSTED_SECONDS + 0.05)
@@ -137,14 +137,14 @@ async def test_a_body_is_not_read_for_who_may_not_send_it(standing: Service, bod
     assert problem(answer) == (401, "unauthenticated")
 
 
-async def test_the_actor_of_a_record_is_the_key_that_made_it(service: Service) -> None:
-    key = await service.new_key("orchestrator")
+async def test_the_actor_of_a_record_is_who_made_it_and_by_which_key(service: Service) -> None:
+    key = await service.new_key("orchestrator", principal="service:deployer")
     async with service.client(key.text) as client:
         answer = await client.post(
             "/v1/determinations", json={"model": OPUS, "action": "training", "policy": POLICY}
         )
 
-    assert answer.json()["provenance"]["actor"] == key.credential.id
+    assert answer.json()["provenance"]["actor"] == f"service:deployer/{key.credential.id}"
 
 
 async def test_no_answer_of_the_service_holds_a_key(reader: httpx.AsyncClient) -> None:

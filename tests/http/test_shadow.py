@@ -505,9 +505,9 @@ async def test_what_cannot_be_is_refused(
     assert problem(await reader.request(method, path, json=body)) == told
 
 
-async def test_it_needs_the_permission_to_shadow(standing: Service) -> None:
+async def test_it_needs_the_permission_to_shadow(service: Service) -> None:
     path = f"/v1/policies/{POLICY}/versions/2.1/shadow"
-    async with standing.client((await standing.new_key("policy-approver")).text) as client:
+    async with service.client((await service.new_key("policy-approver")).text) as client:
         for what in (path, f"{path}/stop"):
             assert problem(await client.post(what, json={})) == (403, "forbidden")
 

@@ -27,15 +27,19 @@ DOCUMENT = "application/vnd.aslgate.determination+json"
 async def test_from_the_bootstrap_key_to_a_determination_read_back_byte_for_byte(
     empty: Service, empty_client: httpx.AsyncClient, author: httpx.AsyncClient
 ) -> None:
-    """Policy, model, assessment, safeguards, sign-offs, determination; then everything again."""
+    """Policy, model, assessment, safeguards, sign-offs, determination; then everything again. Who
+    finds, and who signs, are two.
+    """
     client = empty_client
+    signer = empty.client((await empty.new_key("approver")).text)
     for label in POLICIES:
         recorded = await put_in_force(author, client, label)
         again = await client.get(recorded.headers["Location"])
         assert again.json()["digest"] == recorded.json()["digest"]
     named = {}
     for path, body in evidence_bodies(OPUS):
-        recorded = await client.post(path, json=body)
+        by = signer if path == "/v1/sign-offs" else client
+        recorded = await by.post(path, json=body)
         assert recorded.status_code == 201, recorded.text
         again = await client.get(recorded.headers["Location"])
         assert (again.status_code, again.content) == (200, recorded.content)

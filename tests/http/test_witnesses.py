@@ -30,7 +30,7 @@ from app.ledger.note import (
 )
 from app.storage.embedded import EmbeddedPostgres
 from app.storage.signer_files import new_ledger_key, read_ledger_keys
-from tests.http.conftest import BOOTSTRAP_KEY, Service, running
+from tests.http.conftest import AT_FIRST, BOOTSTRAP_KEY, Service, running
 from tests.http.published import problem
 from tests.http.test_checkpoint import LOG, note_of, record
 
@@ -156,8 +156,8 @@ async def test_the_witness_cosigns_each_checkpoint(
 ) -> None:
     """From the size that it cosigned before, over the edges of tiles; its line is served."""
     async with witnessed(postgres, template, files, witness) as (_, client):
-        size = 0
-        await until_cosigned(client, witness, 0)
+        size = AT_FIRST
+        await until_cosigned(client, witness, size)
         for many in (1, 4, 300):
             await record(client, many, name=f"m{many}")
             size += many
@@ -166,8 +166,9 @@ async def test_the_witness_cosigns_each_checkpoint(
         (line,) = verified(note, [witness.key.verifier])
         assert timestamp_of(line) == NOW
         assert len(note.signatures) == 2
-    assert witness.size == 305
-    assert [one for one in witness.asked if one not in {0, 1, 5, 305}] == []
+    assert witness.size == AT_FIRST + 305
+    shown = {0} | {AT_FIRST + many for many in (0, 1, 5, 305)}
+    assert [one for one in witness.asked if one not in shown] == []
 
 
 async def test_an_independent_reader_verifies_the_cosignature(
@@ -175,7 +176,7 @@ async def test_an_independent_reader_verifies_the_cosignature(
 ) -> None:
     async with witnessed(postgres, template, files, witness) as (_, client):
         await record(client, 3)
-        note = await until_cosigned(client, witness, 3)
+        note = await until_cosigned(client, witness, AT_FIRST + 3)
     read = tlog.Checkpoint.from_text(str(note))
     read.verify(signing.Vkey.from_string(str(witness.key.verifier)))
     read.verify(witness.log)
@@ -187,11 +188,11 @@ async def test_a_witness_that_has_seen_more_or_less_is_asked_from_there(
     """It was restored, or we were: it says where it stands, and the proof begins there."""
     async with witnessed(postgres, template, files, witness) as (_, client):
         await record(client, 3)
-        await until_cosigned(client, witness, 3)
+        await until_cosigned(client, witness, AT_FIRST + 3)
         witness.size, witness.root = 0, b""
         await record(client, 2, name="n")
-        await until_cosigned(client, witness, 5)
-    assert witness.asked[-2:] == [3, 0]
+        await until_cosigned(client, witness, AT_FIRST + 5)
+    assert witness.asked[-2:] == [AT_FIRST + 3, 0]
 
 
 async def test_a_witness_that_is_down_costs_its_line_and_nothing_else(
@@ -202,7 +203,7 @@ async def test_a_witness_that_is_down_costs_its_line_and_nothing_else(
         await record(client, 3)
         await asyncio.sleep(1.2)
         note = await note_of(client)
-        assert note.text.split("\n")[1] == "3"
+        assert note.text.split("\n")[1] == str(AT_FIRST + 3)
         assert len(note.signatures) == 1
         assert (await client.get("/readyz")).status_code == 200
 
@@ -213,14 +214,14 @@ async def test_a_witness_that_saw_another_tree_cosigns_no_more(
     """That is what it is there for: its line is missing from then on."""
     async with witnessed(postgres, template, files, witness) as (_, client):
         await record(client, 3)
-        await until_cosigned(client, witness, 3)
+        await until_cosigned(client, witness, AT_FIRST + 3)
         witness.root = bytes(32)
         await record(client, 2, name="n")
         await asyncio.sleep(2)
         note = await note_of(client)
-    assert note.text.split("\n")[1] == "5"
+    assert note.text.split("\n")[1] == str(AT_FIRST + 5)
     assert len(note.signatures) == 1
-    assert witness.size == 3
+    assert witness.size == AT_FIRST + 3
 
 
 async def test_what_a_witness_does_not_sign_is_not_served(
@@ -246,7 +247,7 @@ async def test_what_a_witness_does_not_sign_is_not_served(
             await asyncio.sleep(1)
         assert len(witness.asked) >= 3
         note = await note_of(client)
-        assert note.text.split("\n")[1] == "3"
+        assert note.text.split("\n")[1] == str(AT_FIRST + 3)
         assert len(note.signatures) == 1
 
 
@@ -267,7 +268,7 @@ async def test_with_a_quorum_nothing_is_shown_that_was_not_witnessed(
         assert problem(await client.get("/v1/ledger/checkpoint")) == (404, "not-found")
         assert (await client.get(proof)).json()["reason"] == "checkpoint-pending"
         witness.answer = None
-        await until_cosigned(client, witness, 1)
+        await until_cosigned(client, witness, AT_FIRST + 1)
         assert str(witness.key.verifier.name) in (await client.get(proof)).text
 
 

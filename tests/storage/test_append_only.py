@@ -8,7 +8,7 @@ import pytest
 from app.storage import tables
 
 RECORDED = [table.name for table in tables.RECORDED]
-NEVER_REMOVED = [*RECORDED, "ledger_head", "stream", "api_key"]
+NEVER_REMOVED = [*RECORDED, "ledger_head", "stream"]
 GROWN = "root = sha256('d'), frontier = sha256('d')"
 REFUSED = (asyncpg.RestrictViolationError, asyncpg.InsufficientPrivilegeError)
 
@@ -34,8 +34,6 @@ async def filled(fresh: Any) -> Any:
         r"""INSERT INTO ledger_entry VALUES (2, 'model', 'm@1', 'key_a', '2026-01-01Z', 'entry',
             sha256('\x00'::bytea || 'entry'), 'document', sha256('document'))""",
         "INSERT INTO model_version VALUES (2, 'm@1', 'a lab')",
-        """INSERT INTO api_key VALUES
-            ('key_a', 'a', sha256('a'), '{admin}', '2026-01-01Z', NULL, NULL)""",
     )
     return fresh
 
@@ -79,8 +77,6 @@ async def test_what_advances_never_goes_back(filled: Any, role: str) -> None:
         "INSERT INTO ledger_head VALUES (false, 'a second log', 0, now(), '', sha256(''))",
         "UPDATE stream SET version = 2",
         "UPDATE stream SET version = 4, name = 'model:n@1'",
-        "UPDATE api_key SET roles = '{admin,author}'",
-        "UPDATE api_key SET expires_at = '2999-01-01Z'",
     ):
         with pytest.raises((*REFUSED, asyncpg.CheckViolationError)):
             await run(getattr(filled, role), change)
@@ -91,15 +87,7 @@ async def test_what_may_advance_does(filled: Any) -> None:
         filled.service,
         f"UPDATE ledger_head SET size = 4, {GROWN}, last_at = '2026-01-02Z'",
         "UPDATE stream SET version = 4",
-        "UPDATE api_key SET revoked_at = '2026-01-02Z'",
     )
-
-
-async def test_a_revoked_key_stays_revoked(filled: Any) -> None:
-    await run(filled.service, "UPDATE api_key SET revoked_at = '2026-01-02Z'")
-    for value in ("NULL", "'2999-01-01Z'"):
-        with pytest.raises(asyncpg.RestrictViolationError):
-            await run(filled.owner, f"UPDATE api_key SET revoked_at = {value}")
 
 
 @pytest.mark.parametrize(
