@@ -199,7 +199,7 @@ def print_obligations(console: Console, said: Answer) -> None:
                 Text(f"{due} OVERDUE" if late else due, style="bold red" if late else ""),
                 one["name"],
                 one["model"],
-                f"{one['policy']} {one['raised_by']['version']}, {one['clause']}",
+                Text(f"{one['policy']} {one['raised_by']['version']}, {one['clause']}"),
                 Text(f"{by}{one['statement']}"),
             )
         console.print(table)

@@ -57,18 +57,27 @@ def obligation_id(model: str, policy: str, place: str, name: str) -> str:
     return f"obl_{sha256_hex(canonical_json([model, policy, place, name]))[:32]}"
 
 
+def obligations_of(version: PolicyVersion) -> Mapping[str, Obligation]:
+    """By JSON pointer, the obligations of all actions and thresholds of a policy version."""
+    return {
+        pointer(table, name, "obligations", i): obligation
+        for table, each in (("actions", version.actions), ("thresholds", version.thresholds))
+        for name, one in each.items()
+        for i, obligation in enumerate(one.obligations)
+    }
+
+
 def raised_by(
-    document: Mapping[str, Any], index: int, version: PolicyVersion | None
+    document: Mapping[str, Any], index: int, asked: Mapping[str, Obligation]
 ) -> Iterator[Raised]:
     """What the determination with that document raised, at that ledger index.
 
-    *version* is the policy version that answered; `None`: it is not known here, and no clock is
-    taken to run from evidence.
+    *asked*: the `obligations_of` the policy version that answered. Of one that is not among them no
+    clock is taken to run from an assessment.
     """
     provenance = document["provenance"]
     at = read_instant(provenance["at"])
     model, policy = document["model"], provenance["policy"]["name"]
-    asked = {} if version is None else _obligations_of(version)
     for one in document["obligations"]:
         place = _IN_ITS_LIST.sub("", one["pointer"])
         due = None if one["due"] is None else read_instant(one["due"])
@@ -102,16 +111,6 @@ def kept(before: Raised | None, now: Raised) -> Raised:
         now.of_evidence or (before.due is None and now.due is not None)
     )
     return now if begins_anew else before
-
-
-def _obligations_of(version: PolicyVersion) -> Mapping[str, Obligation]:
-    """By JSON pointer, the obligations of all actions and thresholds."""
-    return {
-        pointer(table, name, "obligations", i): obligation
-        for table, each in (("actions", version.actions), ("thresholds", version.thresholds))
-        for name, one in each.items()
-        for i, obligation in enumerate(one.obligations)
-    }
 
 
 def _runs_from_evidence(

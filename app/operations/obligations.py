@@ -9,7 +9,7 @@ were read.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
@@ -18,13 +18,13 @@ import orjson
 
 from app.assessment.fulfilments import Fulfilment, GivenFulfilment
 from app.canonical import canonical_json
-from app.determination.obligations import Raised, raised_by
+from app.determination.obligations import Raised, obligations_of, raised_by
 from app.errors import AlreadyRecorded, InvalidDocument, NotFound, Refusal
 from app.ledger.entry import Kind
 from app.operations.context import NO_VERSION, Context, new_id
 from app.operations.following import IDLE_SECONDS, PAGE_PAUSE_SECONDS, SHARE, follow
 from app.operations.record_evidence import in_the_future
-from app.policy.version import PolicyVersion
+from app.policy.version import Obligation
 from app.storage import obligations, records
 from app.storage.ledger import Appended, Draft, FulfilmentRow, Stale
 from app.storage.obligations import Answered, Followed, Place, Standing
@@ -253,7 +253,7 @@ class ObligationFollower:
     def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
         self._store = store
         self._clock = clock
-        self._versions: dict[str, PolicyVersion] = {}
+        self._asked: dict[str, Mapping[str, Obligation]] = {}
         self._counted_at: float | None = None
         self.open = 0
         self.overdue = 0
@@ -282,18 +282,18 @@ class ObligationFollower:
             await self._learn(one)
         raised, spent = await asyncio.to_thread(self._found, asked)
         async with self._store.working() as connection:
-            kept = await obligations.advance(connection, first, end, raised)
-        if kept:
+            changed = await obligations.advance(connection, first, end, raised)
+        if changed is not None:
             self.behind = size - end
-        await self._count(anew=kept and bool(raised) and not more)
+        await self._count(anew=bool(changed))
         await asyncio.sleep(spent * (1 / SHARE - 1))
         return more
 
     async def _learn(self, one: Answered) -> None:
         """See that the version that answered is known here, if it is recorded."""
-        if one.digest is not None and one.digest not in self._versions:
+        if one.digest is not None and one.digest not in self._asked:
             known = await self._store.policies(one.policy)
-            self._versions |= {version.digest: version.version for version in known.versions}
+            self._asked |= {each.digest: obligations_of(each.version) for each in known.versions}
 
     def _found(self, asked: Sequence[Answered]) -> tuple[Sequence[Raised], float]:
         """What they raised, and how many seconds of a core it took to find. Of what cannot be read
@@ -302,10 +302,10 @@ class ObligationFollower:
         begun = time.thread_time()
         found: list[Raised] = []
         for one in asked:
-            version = None if one.digest is None else self._versions.get(one.digest)
+            asks = self._asked.get(one.digest or "", {})
             try:
                 document = orjson.loads(one.record.document)
-                found += list(raised_by(document, one.record.position.index, version))
+                found += list(raised_by(document, one.record.position.index, asks))
             except (LookupError, TypeError, ValueError, AttributeError):
                 _log.exception("the obligations of %s cannot be read", one.record.subject)
         return found, time.thread_time() - begun

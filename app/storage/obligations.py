@@ -221,18 +221,18 @@ async def determinations_about_now(
 
 async def advance(
     connection: AsyncConnection, first: int, end: int, raised: Iterable[Raised]
-) -> bool:
+) -> int | None:
     """Keep what was *raised* between the two indexes, in the order of the ledger, where nobody has
-    come further than *first* meanwhile.
+    come further than *first* meanwhile. How many obligations are new, or have a new clock.
 
-    `False`: somebody has, and nothing is kept. The caller commits.
+    `None`: somebody has come further, and nothing is kept. The caller commits.
     """
     # Whoever changes the row first goes on, and the others wait here until that is committed.
     moved = await connection.execute(
         update(obligation_position).where(obligation_position.c.next == first).values(next=end)
     )
     if not moved.rowcount:
-        return False
+        return None
     raised = list(raised)
     stood = await _raised_before(connection, {one.id for one in raised})
     stands: dict[str, Raised] = dict(stood)
@@ -243,7 +243,7 @@ async def advance(
         known = {name: statement.excluded[name] for name in _CHANGES}
         statement = statement.on_conflict_do_update(index_elements=["id"], set_=known)
         await connection.execute(statement, changed)
-    return True
+    return len(changed)
 
 
 async def _raised_before(connection: AsyncConnection, ids: set[str]) -> Mapping[str, Raised]:

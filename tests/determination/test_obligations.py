@@ -8,7 +8,14 @@ import orjson
 import pytest
 from pydantic import TypeAdapter
 
-from app.determination.obligations import REVIEW, Raised, kept, obligation_id, raised_by
+from app.determination.obligations import (
+    REVIEW,
+    Raised,
+    kept,
+    obligation_id,
+    obligations_of,
+    raised_by,
+)
 from app.parsing import parse
 from app.policy.version import PolicyVersion
 from app.vocabulary import JSON, write_instant
@@ -61,7 +68,8 @@ def found(of: PolicyVersion | None, due: datetime | None, **more: Any) -> Raised
         "provenance": {"policy": {"name": "small", "version": "1"}, "at": write_instant(NOON)},
         "obligations": [said],
     }
-    (one,) = raised_by(orjson.loads(orjson.dumps(document)), 7, of)
+    asked = {} if of is None else obligations_of(of)
+    (one,) = raised_by(orjson.loads(orjson.dumps(document)), 7, asked)
     return one
 
 
