@@ -287,7 +287,8 @@ class ObligationFollower:
             self.behind = size - end
         await self._count(anew=bool(changed))
         await asyncio.sleep(spent * (1 / SHARE - 1))
-        return more
+        # Where another process is at it, this one stands aside for a while.
+        return more and changed is not None
 
     async def _learn(self, one: Answered) -> None:
         """See that the version that answered is known here, if it is recorded."""

@@ -6,7 +6,6 @@ from typing import Any
 
 import orjson
 import pytest
-from pydantic import TypeAdapter
 
 from app.determination.obligations import (
     REVIEW,
@@ -16,10 +15,9 @@ from app.determination.obligations import (
     obligations_of,
     raised_by,
 )
-from app.parsing import parse
 from app.policy.version import PolicyVersion
-from app.vocabulary import JSON, write_instant
-from tests.http.small import policy
+from app.vocabulary import write_instant
+from tests.determination.test_reading import policy
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MONTH = timedelta(days=30)
@@ -43,12 +41,10 @@ RAISED = Raised(
 
 
 def version(**obligation: Any) -> PolicyVersion:
-    """The small policy with one obligation of its action, `publish` within thirty days."""
+    """A version with one obligation of its action, to `publish` within thirty days."""
     said = {"id": "publish", "statement": "s", "clause": "c", "due": "P30D"} | obligation
     action = {"statement": "s", "clause": "c", "needs": ["required-standards"]}
-    document = policy(actions={"deploy": action | {"obligations": [said]}})
-    document["confidence"] = 1
-    return parse(TypeAdapter(PolicyVersion), document, JSON)
+    return policy(actions={"deploy": action | {"obligations": [said]}, "train": action})
 
 
 def found(of: PolicyVersion | None, due: datetime | None, **more: Any) -> Raised:

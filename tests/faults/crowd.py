@@ -70,7 +70,7 @@ class Crowd:
                 except (OSError, asyncio.IncompleteReadError):
                     self.unanswered += 1
                 finally:
-                    writer.close()
+                    writer.transport.abort()
             await asyncio.sleep(0.05)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

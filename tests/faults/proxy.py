@@ -32,6 +32,8 @@ def in_a_thread(opened: Callable[[], AbstractAsyncContextManager[None]]) -> Iter
         async with opened():
             ready.set()
             await stopped.wait()
+        # What was hung up is closed in the loop's next turns.
+        await asyncio.sleep(0.05)
 
     thread = threading.Thread(target=asyncio.run, args=(run(),), name="between", daemon=True)
     thread.start()
@@ -157,8 +159,7 @@ class Balancer:
         looking = asyncio.create_task(self._look())
         async with await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=512):
             yield
-        looking.cancel()
-        await _end(self._tasks, self._open)
+        await _end({looking, *self._tasks}, self._open)
 
     async def _look(self) -> None:
         while True:
@@ -205,8 +206,9 @@ async def _is_ready(port: int) -> bool:
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(2):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            said = await reader.read()
-            writer.close()
-            return said.startswith(b"HTTP/1.1 200 ")
+            try:
+                writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                return (await reader.read()).startswith(b"HTTP/1.1 200 ")
+            finally:
+                writer.transport.abort()
     return False
