@@ -153,8 +153,9 @@ async def read_obligation(context: Context, id: str) -> ObligationRead:
 async def fulfil_obligation(context: Context, id: str, fulfilment: Fulfilment) -> Appended:
     """Record that the obligation was fulfilled, as it was raised last.
 
-    Raises `NotFound`, `AlreadyRecorded` where it was fulfilled since it was last raised, and
-    `InvalidDocument` where it is to be done in the future.
+    Raises `NotFound`, `RoleNotHeld` where the policy says who fulfils it and the caller is not that,
+    `AlreadyRecorded` where it was fulfilled since it was last raised, and `InvalidDocument` where it
+    is to be done in the future.
     """
     async with context.store.reading() as connection:
         found = await obligations.followed(connection, id)
@@ -162,8 +163,8 @@ async def fulfil_obligation(context: Context, id: str, fulfilment: Fulfilment) -
         raise NotFound("obligation", id)
     done_at = fulfilment.done_at or context.now
     faults = in_the_future(context, "done_at", done_at)
-    # The role that the policy names: where `found.raised.by` is one, the caller must hold it. That
-    # a caller holds roles of a policy is not known here yet, so nobody is refused for it.
+    if found.raised.by is not None:
+        context.refuse_unheld((found.raised.by,))
     refused: Refusal | None = None
     if found.fulfilled is not None:
         refused = AlreadyRecorded("fulfilment of", id, "it was fulfilled since it was last raised")

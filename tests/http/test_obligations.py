@@ -275,6 +275,23 @@ async def test_it_is_fulfilled_once_with_what_shows_it(obliged: httpx.AsyncClien
     assert problem(await fulfil(obliged, one["id"], headers=other)) == (409, "already-recorded")
 
 
+async def test_only_whom_the_policy_names_says_that_it_was_done(
+    empty: Service, obliged: httpx.AsyncClient
+) -> None:
+    """Its notice is for the ceo to give; what names nobody, anybody who may fulfils."""
+    await decide(obliged, "m@1")
+    notice, publication = await of(obliged, "give-notice"), await of(obliged, "publish")
+    key = await empty.new_key("approver", policy_roles=["rso"])
+    async with empty.client(key.text) as rso:
+        refused = await fulfil(rso, notice["id"])
+        assert (await fulfil(rso, publication["id"])).status_code == 201
+    key = await empty.new_key("approver", policy_roles=["ceo"])
+    async with empty.client(key.text) as ceo:
+        assert (await fulfil(ceo, notice["id"])).status_code == 201
+
+    assert problem(refused) == (403, "role-not-held")
+
+
 async def test_what_is_raised_anew_is_fulfilled_anew(obliged: httpx.AsyncClient) -> None:
     """The yearly one, after the next report."""
     await decide(obliged, "m@1")

@@ -17,7 +17,7 @@ AT = "2026-01-01T12:00:00Z"
 POLICY = {"name": "p", "version": "2.2", "digest": "sha256:d"}
 SAID: dict[Kind, dict[str, Any]] = {
     Kind.POLICY_VERSION: {"policy": "p", "version": "2.2", "effective": AT},
-    Kind.POLICY_APPROVAL: {"policy": "p", "digest": "sha256:d", "by": "b", "given_at": AT},
+    Kind.POLICY_APPROVAL: {"policy": "p", "digest": "sha256:d", "by": "b/key_1", "given_at": AT},
     Kind.POLICY_ACTIVATION: {
         "policy": "p",
         "digest": "sha256:d",
@@ -43,6 +43,13 @@ SAID: dict[Kind, dict[str, Any]] = {
     },
     Kind.GATE: {"model": "m@1", "action": "deploy", "decision": "deny", "at": AT},
     Kind.FULFILMENT: {"obligation": "obl_1", "determination": "det_1", "by": "b", "done_at": AT},
+    Kind.CREDENTIAL: {
+        "principal": "person:ada",
+        "secret_sha256": "ab" * 32,
+        "created_at": AT,
+        "expires_at": None,
+    },
+    Kind.REVOCATION: {"credential": "key_1", "revoked_at": AT},
 }
 ROWS: dict[str, dict[str, Any]] = {
     "policy_version": {"policy": "p", "version": "2.2", "digest": "x_1", "effective": NOON},
@@ -89,6 +96,13 @@ ROWS: dict[str, dict[str, Any]] = {
         "by": "b",
         "done_at": NOON,
     },
+    "credential": {
+        "principal": "person:ada",
+        "secret_sha256": b"\xab" * 32,
+        "created_at": NOON,
+        "expires_at": None,
+    },
+    "credential_revocation": {"credential": "key_1", "revoked_at": NOON},
 }
 OF_KINDS = [pytest.param(one, kind, id=kind.value) for one in FILINGS for kind in one.kinds]
 OF_COLUMNS = [

@@ -4,6 +4,7 @@ If this fails, a change alters what a past determination would have said: raise 
 keep the engine of the old one runnable. A record that is in here is never changed.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from app.determination.record import (
     Provenance,
     determination_document,
 )
+from app.ledger.entry import Kind
+from app.ledger.filing import FILINGS
+from app.ledger.verification import StoredEntry
 from app.operations.ask_gate import AskedGate, gate_of
 from app.operations.determine import Asked, decide_on
 from app.parsing import parse
@@ -150,6 +154,25 @@ def test_a_kept_gate_is_recomputed_to_the_byte(name: str) -> None:
 def test_a_gate_of_each_semantics_is_kept() -> None:
     """Since they name them."""
     assert set(range(3, SEMANTICS + 1)) <= set(GATES.values())
+
+
+@pytest.mark.parametrize("name", ["credential", "revocation"])
+def test_a_kept_key_and_its_revocation_are_filed_as_they_were(name: str) -> None:
+    """In the one spelling that there is, and under the columns by which a caller is let in."""
+    record = (HERE / "credential" / f"{name}.json").read_bytes()
+    kind = {"credential": Kind.CREDENTIAL, "revocation": Kind.REVOCATION}[name]
+    said = orjson.loads(record)
+    (filing,) = (one for one in FILINGS if kind in one.kinds)
+    entry = StoredEntry(0, kind.value, said["id"], said["by"], AT, b"", b"", record, b"")
+    row = dict(zip(filing.columns, filing.says(entry, said, None), strict=True))
+
+    assert canonical_json(said) == record
+    if kind is Kind.CREDENTIAL:
+        made = (row["principal"], row["secret_sha256"])
+        key = b"aslk_" + b"1" * 32 + b"_" + b"s" * 43
+        assert made == ("person:ada@lab.example", hashlib.sha256(key).digest())
+    else:
+        assert row["credential"] == "key_" + "1" * 32
 
 
 def test_a_kept_fulfilment_is_read_and_written_to_the_byte() -> None:
