@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     explanations_at_once: int = Field(default=2, ge=1)
     """How many explanations, settlings, diffs and replays at once; likewise."""
     requests_at_once: int = Field(default=64, ge=1)
-    """How many requests a process serves at once; more wait a moment, and are then answered 503."""
+    """How many requests that read, and how many others, a process serves at once; more wait a moment, and are then answered 503."""
     drain_seconds: float = Field(default=1.0, ge=0)
     """How long, from SIGTERM on, `/readyz` says 503 while all that comes is still served."""
     deadline_seconds: float = Field(default=2.0, gt=0)

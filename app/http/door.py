@@ -31,7 +31,8 @@ MOST_WAITING: Final = 1024
 
 
 class Door:
-    """The door of one application: at most *most* requests are inside.
+    """The door of one application: at most *most* requests are inside that only read, and as many
+    others, so that slow readers leave room for who records.
 
     `closing`: the service is about to stop. What comes is still served, and told to ask another the
     next time: the connection ends with the answer.
@@ -40,25 +41,26 @@ class Door:
     def __init__(self, most: int) -> None:
         self.closing = False
         self.waiting = 0
-        self._places = asyncio.Semaphore(most)
+        self._for_readers, self._for_others = asyncio.Semaphore(most), asyncio.Semaphore(most)
 
     @asynccontextmanager
-    async def inside(self) -> AsyncIterator[None]:
+    async def inside(self, *, only_reads: bool) -> AsyncIterator[None]:
         """Be let in while the block lasts. Raises `Unavailable`: `queue-full`."""
-        if self._places.locked():
-            await self._wait()
+        places = self._for_readers if only_reads else self._for_others
+        if places.locked():
+            await self._wait(places)
         else:
-            await self._places.acquire()
+            await places.acquire()
         try:
             yield
         finally:
-            self._places.release()
+            places.release()
 
-    async def _wait(self) -> None:
+    async def _wait(self, places: asyncio.Semaphore) -> None:
         self.waiting += 1
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                await self._places.acquire()
+                await places.acquire()
         except TimeoutError:
             raise Unavailable("queue-full", "too many requests are under way; ask again") from None
         finally:
@@ -95,12 +97,13 @@ class Doorkeeper:
         if scope["path"] in ALWAYS_OPEN:
             await self._app(scope, receive, send_out)
             return
-        token = REQUEST.set(Request(time.monotonic(), scope["method"] in READS))
+        request = Request(time.monotonic(), scope["method"] in READS)
+        token = REQUEST.set(request)
         ends = door.waiting >= MOST_WAITING
         try:
             if ends:
                 raise Unavailable("queue-full", "too many requests wait already; ask again")
-            async with door.inside():
+            async with door.inside(only_reads=request.only_reads):
                 await self._app(scope, receive, send_out)
         except Unavailable as refusal:
             # Only the door's own: the application has answered all others.

@@ -160,8 +160,13 @@ async def record_assessment(context: Context, assessment: Assessment) -> Appende
 
 
 async def record_safeguard(context: Context, report: SafeguardReport) -> Appended:
-    """Record *report*. Raises `InvalidDocument` naming everything in it that is unknown."""
+    """Record *report*. Raises `InvalidDocument` naming everything in it that is unknown, and
+    `RoleNotHeld` where it is stated by a role of the policy that the caller does not hold: what no text
+    defines is met by nothing but that role's word.
+    """
     known = await context.store.known()
+    if any(report.stated_by in v.roles for v in known.versions.get(report.policy, ())):
+        context.refuse_unheld((report.stated_by,))
     since = report.valid_from
     faults = unknown_in_report(report, lambda policy: known.named_at(policy, since, context.now))
     return await record_piece(

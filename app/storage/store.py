@@ -577,7 +577,7 @@ class Store:
         """What is recorded of that kind on the model version and was not withdrawn, and what it
         says. Assessments include those of other model versions with the same weights.
         """
-        async with self._reading() as connection:
+        async with self._deciding() as connection:
             record = await records.model_record(connection, model)
             weights = None if record is None else said(ModelVersion, record).weights
             found = await records.evidence_on(connection, model, weights=weights)
@@ -728,12 +728,12 @@ class Store:
 
     async def record(self, subject: str) -> Recorded | None:
         """What is recorded under that id."""
-        async with self._reading() as connection:
+        async with self._deciding() as connection:
             return await records.record_of(connection, subject)
 
     async def records_of(self, subjects: Iterable[str]) -> Mapping[str, Recorded]:
         """By id, what is recorded under each of those ids."""
-        async with self._reading() as connection:
+        async with self._deciding() as connection:
             return await records.records_of(connection, subjects)
 
     async def latest_determination(
@@ -747,7 +747,7 @@ class Store:
         self, model: str, action: str, policy: str, *, at: datetime, before: int
     ) -> Recorded | None:
         """The one that an answer at *at* follows, in a ledger of size *before*."""
-        async with self._reading() as connection:
+        async with self._deciding() as connection:
             return await records.previous_determination(
                 connection, model, action, policy, at=at, before=before
             )

@@ -72,13 +72,24 @@ async def test_who_has_waited_too_long_is_turned_away(
 ) -> None:
     monkeypatch.setattr(door_module, "WAIT_SECONDS", 0.05)
     first = await house.inside(2)
-    answer = await house.client.post("/v1/x")
+    answer = await house.client.get("/v1/x")
     house.app.may_answer.set()
 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert "connection" not in answer.headers
     assert {one.status_code for one in await asyncio.gather(*first)} == {200}
-    assert (await house.client.post("/v1/x")).status_code == 200
+    assert (await house.client.get("/v1/x")).status_code == 200
+
+
+async def test_readers_leave_room_for_who_records(house: House) -> None:
+    first = await house.inside(4)
+    records = asyncio.create_task(house.client.post("/v1/x"))
+    while len(house.app.requests) < 3:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    house.app.may_answer.set()
+
+    assert (await records).status_code == 200
+    await asyncio.gather(*first)
 
 
 async def test_where_too_many_wait_nobody_waits_with_them(

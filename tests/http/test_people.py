@@ -191,7 +191,9 @@ async def ceo(empty: Service, empty_client: httpx.AsyncClient) -> AsyncIterator[
     """Whose key speaks as the CEO, of a service in which a model version may be assessed."""
     await in_force(empty, empty_client, policy())
     await register(empty_client, MODEL)
-    key = await empty.new_key("assessor", "approver", principal="person:c", policy_roles=["ceo"])
+    key = await empty.new_key(
+        "assessor", "approver", "safeguards-owner", principal="person:c", policy_roles=["ceo"]
+    )
     async with empty.client(key.text) as client:
         yield client
 
@@ -199,7 +201,7 @@ async def ceo(empty: Service, empty_client: httpx.AsyncClient) -> AsyncIterator[
 @pytest.fixture
 async def nobody(empty: Service) -> AsyncIterator[httpx.AsyncClient]:
     """Who may record the same, and speaks as no role."""
-    key = await empty.new_key("assessor", "approver", policy_roles=[])
+    key = await empty.new_key("assessor", "approver", "safeguards-owner", policy_roles=[])
     async with empty.client(key.text) as client:
         yield client
 
@@ -237,6 +239,21 @@ async def test_a_sign_off_is_given_in_a_role_that_its_giver_holds(
             assert problem(answer) == (403, "role-not-held")
     assert await empty.size() == size
     await post(ceo, "sign-offs", signed("ceo"))
+
+
+async def test_a_report_is_stated_by_a_role_that_its_reporter_holds(
+    ceo: httpx.AsyncClient, nobody: httpx.AsyncClient
+) -> None:
+    """What no text defines is met by such a word alone. Whoever is no role of the policy is named
+    as they please.
+    """
+    report = {"model": MODEL, "policy": "small", "standard": "s", "criterion": None, "met": True}
+    report |= {"valid_from": soon(days=-1)}
+    for client, who in ((nobody, "ceo"), (ceo, "rso")):
+        answer = await client.post("/v1/safeguards", json=report | {"stated_by": who})
+        assert problem(answer) == (403, "role-not-held")
+    await post(ceo, "safeguards", report | {"stated_by": "ceo"})
+    await post(nobody, "safeguards", report | {"stated_by": "the owner"})
 
 
 async def test_an_exception_is_approved_in_a_role_that_its_approver_holds(
