@@ -70,6 +70,10 @@ class Stretch:
     leaves: list[bytes] = field(default_factory=list)
     roots: dict[int, bytes] = field(default_factory=dict)
     decided: list[tuple[int, list[int]]] = field(default_factory=list)
+    recorded: dict[str, int] = field(default_factory=dict)
+    """By actor, the last entry that it recorded."""
+    revoked: dict[str, int] = field(default_factory=dict)
+    """By key, the entry that revoked it."""
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -96,6 +100,9 @@ def look(log: str, entries: Iterable[StoredEntry]) -> list[Stretch]:
             if not here.decided or here.decided[-1][0] != semantics:
                 here.decided.append((semantics, []))
             here.decided[-1][1].append(index)
+        here.recorded[one.actor] = index
+        if one.kind == _REVOCATION and (key := _revoked_key(one.document)) is not None:
+            here.revoked.setdefault(key, index)
         here.leaves.append(leaf)
         here.ended = one.at
         index += 1
@@ -128,6 +135,8 @@ class Walk:
     """The newest semantics under which anything was decided so far."""
     _since: int = 0
     """The first entry that was decided under those."""
+    _revoked: dict[str, int] = field(default_factory=dict)
+    """By key that was revoked, the entry that did so."""
     _rows: defaultdict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     """By level, the hashes of the tile that is not full yet."""
     _filled: dict[Tile, tuple[bytes, bytes]] = field(default_factory=dict)
@@ -161,6 +170,7 @@ class Walk:
                 self.found(*_told(one))
             for semantics, indexes in stretch.decided:
                 self._look_at_semantics(semantics, indexes)
+            self._look_at_keys(stretch)
             self.last_at = stretch.ended
             self.index += len(stretch.leaves)
             filled += self._grown(stretch, signed)
@@ -176,6 +186,19 @@ class Walk:
             what = f"decided under semantics {semantics}, and entry {self._since} before it under"
             for index in indexes:
                 self.found(index, f"{what} {self._semantics}: by an older program, or at choice")
+
+    def _look_at_keys(self, seen: Stretch) -> None:
+        """Nobody records anything with a key that is revoked; said of the last such entry that was
+        seen at a time.
+        """
+        self._revoked = seen.revoked | self._revoked
+        if not self._revoked:
+            return
+        for actor, index in seen.recorded.items():
+            key = actor.rpartition("/")[2]
+            at = self._revoked.get(key)
+            if at is not None and index > at:
+                self.found(index, f"recorded with `{key}`, which was revoked at entry {at}")
 
     def _grown(self, seen: Stretch, signed: Mapping[int, Checkpoint]) -> Iterator[Tile]:
         """Extend the tree up to here, and give the tiles that this fills, a level's before those of
@@ -247,7 +270,7 @@ class Walk:
     def _changed(self, node: Node, what: str) -> None:
         """The tree that was kept has another hash for *node*; said where that is news."""
         first, last = _leaves(node)
-        if any(first <= index <= last for index in self.bad):
+        if not self.bad.isdisjoint(range(first, last + 1)):
             return
         if first == last:
             self.found(first, f"{what} it: it was changed after it was recorded, or the tree was")
@@ -286,6 +309,7 @@ class Walk:
 
 
 _VERSION: Final = Kind.POLICY_VERSION.value
+_REVOCATION: Final = Kind.REVOCATION.value
 _DECIDED: Final = frozenset({Kind.DETERMINATION.value, Kind.GATE.value})
 
 _ENGINE: Final = b'"engine":{"semantics":'
@@ -307,6 +331,15 @@ def _semantics(document: bytes) -> int | None:
             return int(said[1])
         place = document.find(_ENGINE, place)
     return None
+
+
+def _revoked_key(document: bytes) -> str | None:
+    """Which key a revocation revokes; `None`: it does not say so."""
+    try:
+        key = orjson.loads(document)["credential"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return key if isinstance(key, str) else None
 
 
 def _leaves(node: Node) -> tuple[int, int]:

@@ -8,7 +8,7 @@ shows what was removed from the end, or written anew as a whole.
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -112,7 +112,7 @@ class Sweep:
         async with whole_ledger.reading(self.database) as connection:
             head = await whole_ledger.stored_head(connection)
             if head is None:
-                return self.so_far()
+                return await self._headless(connection)
             if self._walk is None:
                 self._walk = Walk(head.log)
             await self._look(connection, self._walk, head, progress)
@@ -120,6 +120,15 @@ class Sweep:
             if first is None:
                 return self._report(self._walk, None)
             return self._report(self._walk, await whole_ledger.recorded_at(connection, first))
+
+    async def _headless(self, connection: Any) -> Report:
+        """How a ledger without a head stands, which is well only where nothing was ever recorded."""
+        report = self.so_far()
+        begun = self._size or self.trusted.checkpoints or await whole_ledger.is_begun(connection)
+        if not begun:
+            return report
+        gone = Finding(None, "the ledger has no head, and had one: it was removed")
+        return replace(report, findings=(*report.findings, gone))
 
     def so_far(self) -> Report:
         """How it stands amid a page: `since` is then when the last entry was recorded that was
@@ -151,10 +160,14 @@ class Sweep:
         for one in head.beyond():
             walk.found(one.index, one.what)
         signed = await self._signed(connection, walk, head)  # (2)
+        if walk.frontier.size in signed:
+            walk.compare_checkpoint(signed[walk.frontier.size])
         if walk.index == 0:
             for one in await whole_ledger.misnamed(connection):
                 walk.found(one.index, one.what)
-        async with aclosing(self._seen(connection, walk, head.size)) as all_seen:  # (3)
+        # A head that counts more than there are would have us look for those one range after another.
+        end = min(head.size, head.entries)
+        async with aclosing(self._seen(connection, walk, end)) as all_seen:  # (3)
             async for seen in all_seen:
                 filled = walk.take(seen.stretches, signed)
                 walk.compare_tiles(filled, await whole_ledger.tiles(connection, filled))
@@ -185,7 +198,7 @@ class Sweep:
         self, connection: Any, walk: Walk, head: whole_ledger.StoredHead
     ) -> dict[int, Checkpoint]:
         """The checkpoints to hold the tree against, by size: those that are new to this sweep."""
-        notes = await whole_ledger.checkpoint_notes(connection, above=walk.frontier.size)
+        notes = await whole_ledger.checkpoint_notes(connection, at_least=walk.frontier.size)
         statements: Sequence[KeyOnRecord] = ()
         async with self.database.reading(seconds=REPLAY_SECONDS) as reading:
             try:
@@ -249,7 +262,7 @@ class Sweep:
             since=since,
             root=walk.frontier.root if walk.is_whole else None,
             agreed=walk.agreed,
-            outside=self._outside if self._outside <= walk.agreed else 0,
+            outside=self._outside if walk.disagreed is None and self._outside <= walk.agreed else 0,
         )
 
 

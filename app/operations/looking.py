@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, BinaryIO, Final
 
 from app.errors import Unavailable
@@ -43,7 +42,10 @@ _LENGTH_BYTES: Final = 8
 
 @dataclass(slots=True)
 class Looked:
-    """What was seen of a range of indexes, or of a part of one; and, where that was here, of what."""
+    """What was seen of a range of indexes, or of a part of one; and, where that was here, of what.
+
+    `misfiled` has what could not be read, too.
+    """
 
     stretches: list[Stretch] = field(default_factory=list)
     misfiled: list[Finding] = field(default_factory=list)
@@ -53,7 +55,7 @@ class Looked:
 def look_at(log: str, page: Page) -> Looked:
     """What is seen of a page's entries, and of the rows by which they are found."""
     seen = look(log, page.entries)
-    return Looked(seen, list(misfiled(page.entries, page.filed)), page.entries)
+    return Looked(seen, list(page.faults or misfiled(page.entries, page.filed)), page.entries)
 
 
 async def looked_at(connection: Any, log: str, indexes: range) -> AsyncGenerator[Looked, None]:
@@ -81,7 +83,7 @@ async def looked_at_by(
         while asked:
             process = asked.popleft()
             seen = await _answer(process)
-            for more in islice(ranges, 1):
+            if (more := next(ranges, None)) is not None:
                 _ask(process, more)
                 asked.append(process)
             yield seen
@@ -107,6 +109,8 @@ async def _started(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        # Whoever started us may stand in somebody else's directory, with an `app` of theirs in it.
+        "-P",
         "-c",
         _PROGRAM,
         stdin=asyncio.subprocess.PIPE,

@@ -24,7 +24,7 @@ from app.ledger.checkpoint import (
     verified_checkpoint,
 )
 from app.ledger.merkle import InvalidProof, verify_consistency
-from app.ledger.note import InvalidNote, UnverifiedNote, VerifierKey
+from app.ledger.note import InvalidNote, Note, UnverifiedNote, VerifierKey
 from app.storage import checkpoints, tree
 from app.storage.checkpoints import KeyOnRecord, Signed
 from app.storage.database import DatabaseConnection
@@ -34,6 +34,9 @@ from app.storage.store import Store
 
 INTERVAL_SECONDS: Final = 0.8
 """How often there is a turn: so what is recorded is under a checkpoint within a second."""
+
+LOST_SECONDS: Final = 10.0
+"""How long others may have all turns, and publish nothing that is due, before that is said."""
 
 _log: Final = logging.getLogger("aslgate.signer")
 
@@ -67,6 +70,8 @@ class Signer:
         self._stopping = asyncio.Event()
         self._asked: dict[Witness, asyncio.Task[None]] = {}
         self._trouble: dict[object, str] = {}
+        self._lost_turns = 0
+        self._published_by_others = -1
         self.signed: Signed | None = None
         self.cosigned: dict[Witness, int] = {}
 
@@ -119,7 +124,7 @@ class Signer:
             if not looked:
                 return
             self._store.ledger.halted = None
-            for what in ("database", "file", "ledger"):
+            for what in ("database", "file", "ledger", "turn"):
                 self._trouble.pop(what, None)
 
     def _say(self, what: object, trouble: str, error: Exception | None = None) -> None:
@@ -134,7 +139,7 @@ class Signer:
         1. Be alone; else another takes this turn.
         2. Read the committed head; its root must be what its frontier gives.
         3. See that it extends our last word, and what is published, which must be ours where we have
-           no last word to hold it against.
+           no last word to hold it against, or would have it for that; and so must our last word be.
         4. See that our keys are those on record, or say on record which are.
         5. Sign it, unless it is signed, once a standby has all that was read, where one is waited
            for: else a failover could lose what we put our name under.
@@ -144,10 +149,13 @@ class Signer:
         """
         async with self._store.working() as connection:
             if not await checkpoints.alone(connection):  # (1)
+                await self._lose_turn(connection)
                 return False
+            self._lost_turns = 0
             head = await self._head(connection)  # (2)
             published = await checkpoints.latest(connection)
-            last = await self._read_last_word(head, published)
+            note = await asyncio.to_thread(self._last_word.read)
+            last = self._read_last_word(note, head, published)
             if last is None and self._keys.sign:
                 await self._refuse_what_we_did_not_sign(connection, published, head.origin)
             for before in (last, _said(published)):  # (3)
@@ -156,6 +164,10 @@ class Signer:
             due = published is None or published.size < head.size
             if self._keys.sign:
                 statements = await self._due_statements(connection, head.size + (not due))  # (4)
+                if note is not None and last is not None:
+                    self._refuse_a_last_word_of_others(note, head.origin)
+                    if published is not None and published.size > last.size:
+                        _refuse_what_none_signed(published, self._ours(), head.origin)
                 if not due:
                     await self._put_on_record(connection, statements)
             elif published is not None:
@@ -172,6 +184,24 @@ class Signer:
             await self._keep(word)  # (6)
         self.signed = published if new is None else await self._publish(new)
         return True
+
+    async def _lose_turn(self, connection: DatabaseConnection) -> None:
+        """Somebody else has this turn. Where that goes on, and they publish nothing though something
+        is due, it is said: whoever may connect can hold the lock, and so have nothing signed.
+        """
+        head = await self._head(connection)
+        published = await checkpoints.latest(connection)
+        size = -1 if published is None else published.size
+        if size >= head.size or size > self._published_by_others:
+            self._lost_turns = 0
+        self._published_by_others = size
+        self._lost_turns += 1
+        if self._lost_turns * INTERVAL_SECONDS > LOST_SECONDS:
+            self._say(
+                "turn",
+                "another connection holds the signer's lock, and publishes no checkpoint of what "
+                "was recorded: nothing is signed",
+            )
 
     async def _publish(self, signed: Signed) -> Signed | None:
         """Publish a checkpoint and what must be said of its keys, unless another server of ours is at
@@ -196,11 +226,10 @@ class Signer:
             raise LedgerFault("the ledger's root is not that of its tree")
         return Checkpoint(head.log, head.size, head.root)
 
-    async def _read_last_word(
-        self, head: Checkpoint, published: Signed | None
+    def _read_last_word(
+        self, note: Note | None, head: Checkpoint, published: Signed | None
     ) -> Checkpoint | None:
         """Our last word. Where there is none, what is published will be it, which is said."""
-        note = await asyncio.to_thread(self._last_word.read)
         if note is None:
             if published is not None and published.size:
                 self._say(
@@ -210,6 +239,7 @@ class Signer:
                     "before, only who kept a later checkpoint can tell",
                 )
             return None
+        self._trouble.pop("last word", None)
         try:
             last = read_checkpoint(note.text)
         except InvalidNote as fault:
@@ -220,13 +250,27 @@ class Signer:
             )
         return last
 
+    def _ours(self) -> set[VerifierKey]:
+        """The keys that are ours, as we were told by others than the database."""
+        return {one.verifier for one in self._keys.sign} | self._keys.retired
+
+    def _refuse_a_last_word_of_others(self, note: Note, origin: str) -> None:
+        """Raise `UnusableSigner` where none of our keys signed the last word: somebody put it there."""
+        try:
+            verified_checkpoint(note, self._ours(), origin=origin)
+        except (InvalidNote, UnverifiedNote) as fault:
+            raise UnusableSigner(
+                f"`{self._last_word}` is not by a key of ours: {fault}; where an older key signed it, "
+                "give that one too, or say that it is retired"
+            ) from fault
+
     async def _refuse_what_we_did_not_sign(
         self, connection: DatabaseConnection, published: Signed | None, origin: str
     ) -> None:
         """Raise `LedgerFault` where what is published is not by a key of ours, or was removed. What
         the database has on record of keys counts for nothing here: who rules over it wrote that.
         """
-        ours = {one.verifier for one in self._keys.sign} | self._keys.retired
+        ours = self._ours()
         if published is not None:
             _refuse_what_none_signed(published, ours, origin)
             return

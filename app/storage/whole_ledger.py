@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import asyncpg
+
 from app.errors import Unavailable
-from app.ledger.filing import FILINGS, Filed
+from app.ledger.filing import FILINGS, Filed, Row
 from app.ledger.merkle import Frontier
 from app.ledger.tiles import Tile
 from app.ledger.verification import Finding, StoredEntry
@@ -21,6 +23,16 @@ from app.storage.database import Database, is_trouble
 
 PAGE_BYTES: Final = 32 * 1024 * 1024
 """How many bytes of documents a page holds, where it holds more than one."""
+
+_DAMAGED: Final = (
+    asyncpg.DataCorruptedError,
+    asyncpg.IndexCorruptedError,
+    asyncpg.DataError,
+    OverflowError,
+    ValueError,
+    TypeError,
+)
+"""How a stored value fails to be read that is none, or none of those that the service writes."""
 
 MOST_MISNAMED: Final = 100
 """How many entries are named that another's idempotency key leads to."""
@@ -31,7 +43,8 @@ class StoredHead:
     """The ledger's head as it is stored, and how far the other tables go.
 
     `entries`: the index after the last entry; `streams`, `requests`, `tiles` and `rows`: the size
-    that the largest of these needs.
+    that the largest of these needs. `lowest`: the smallest index that anything has, and never above
+    0; `heads`: how many there are; `last_at`: `None` where the calendar has no such time.
     """
 
     log: str
@@ -44,10 +57,18 @@ class StoredHead:
     tiles: int
     rows: int
     checkpoint: int | None
-    last_at: datetime
+    lowest: int
+    heads: int
+    last_at: datetime | None
 
     def beyond(self) -> Iterable[Finding]:
-        """What there is beyond the ledger's end: something that it once had, and has no more."""
+        """What there is beyond the ledger's end, which it once had, and has no more; and what there
+        is before its beginning, where nobody would look at it.
+        """
+        if self.lowest < 0:
+            yield Finding(None, f"something stands at index {self.lowest}, before the first entry")
+        if self.heads > 1:
+            yield Finding(None, f"the ledger has {self.heads} heads")
         if self.entries > self.size:
             what = f"there are entries up to {self.entries - 1}, and the head counts {self.size}"
             yield Finding(self.size, what)
@@ -79,6 +100,8 @@ async def reading(database: Database) -> AsyncIterator[Any]:
         yield connection
         await connection.close()
     except Exception as error:
+        if isinstance(error, asyncpg.DataCorruptedError | asyncpg.IndexCorruptedError):
+            raise Unavailable("database", f"the database cannot read its files: {error}") from error
         if is_trouble(error):
             raise Unavailable("database", "the database went away; ask again") from error
         raise
@@ -88,18 +111,38 @@ async def reading(database: Database) -> AsyncIterator[Any]:
 
 async def stored_head(connection: Any) -> StoredHead | None:
     """The head and how far the other tables go, as of one instant; `None`: nothing was ever
-    recorded.
+    recorded, or the head was removed.
     """
     row = await connection.fetchrow(_HEAD)
-    return None if row is None else StoredHead(**row)
+    if row is None:
+        return None
+    head = dict(row)
+    # An index may be the largest that there is, and what a row needs larger than any.
+    head["entries"] += 1
+    head["rows"] += 1
+    head["requests"], head["tiles"] = int(head["requests"]), int(head["tiles"])
+    return StoredHead(**head)
+
+
+async def is_begun(connection: Any) -> bool:
+    """Whether there are entries or checkpoints, whatever the head says."""
+    asked = """
+        SELECT EXISTS (SELECT FROM ledger_entry) OR EXISTS (SELECT FROM ledger_checkpoint)
+    """
+    begun: bool = await connection.fetchval(asked)
+    return begun
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The entries in a range of indexes, and the rows by which they are found."""
+    """The entries in a range of indexes, and the rows by which they are found.
+
+    `faults`: where the range is of one index, what there cannot be read, which is left out.
+    """
 
     entries: list[StoredEntry]
     filed: Filed
+    faults: tuple[Finding, ...] = ()
 
 
 async def pages(connection: Any, indexes: range) -> AsyncIterator[Page]:
@@ -107,17 +150,57 @@ async def pages(connection: Any, indexes: range) -> AsyncIterator[Page]:
     left = [indexes]
     while left:
         here = left.pop()
-        of = here.start, here.stop
-        if len(here) > 1 and await connection.fetchval(_BYTES, *of) > PAGE_BYTES:
-            middle = here.start + len(here) // 2
-            left += range(middle, here.stop), range(here.start, middle)
+        try:
+            page = await _page(connection, here)
+        except _DAMAGED:
+            page = await _one(connection, here.start) if len(here) == 1 else None
+        if page is not None:
+            yield page
             continue
-        entries = [StoredEntry(*row) for row in await connection.fetch(_ENTRIES, *of)]
-        filed = {
-            table: {row[0]: row for row in await connection.fetch(statement, *of)}
-            for table, statement in _FILED.items()
-        }
-        yield Page(entries, filed)
+        middle = here.start + len(here) // 2
+        left += range(middle, here.stop), range(here.start, middle)
+
+
+async def _page(connection: Any, indexes: range) -> Page | None:
+    """What there is in that range; `None`: more than a page holds."""
+    of = indexes.start, indexes.stop
+    if len(indexes) > 1 and await connection.fetchval(_BYTES, *of) > PAGE_BYTES:
+        return None
+    entries = await _entries(connection, indexes)
+    return Page(entries, {table: await _filed(connection, table, indexes) for table in _FILED})
+
+
+async def _one(connection: Any, index: int) -> Page:
+    """What can be read of one entry and of its rows, and what cannot."""
+    entries: list[StoredEntry] = []
+    faults = []
+    here = range(index, index + 1)
+    try:
+        entries = await _entries(connection, here)
+    except _DAMAGED as error:
+        faults.append(Finding(index, f"its row cannot be read: {error}"))
+    for table in _FILED:
+        try:
+            await _filed(connection, table, here)
+        except _DAMAGED as error:
+            faults.append(Finding(index, f"its row in `{table}` cannot be read: {error}"))
+    return Page(entries, {}, tuple(faults))
+
+
+async def _entries(connection: Any, indexes: range) -> list[StoredEntry]:
+    rows = await connection.fetch(_ENTRIES, indexes.start, indexes.stop)
+    entries = [StoredEntry(*row) for row in rows]
+    for row, one in zip(rows, entries, strict=True):
+        if None in row.values():
+            raise ValueError("it lacks a value that every row has")
+        if one.at.tzinfo is None:
+            raise ValueError("it was recorded at an infinite time")
+    return entries
+
+
+async def _filed(connection: Any, table: str, indexes: range) -> dict[int, Row]:
+    rows = await connection.fetch(_FILED[table], indexes.start, indexes.stop)
+    return {row[0]: row for row in rows}
 
 
 async def tiles(connection: Any, asked: Iterable[Tile]) -> dict[Tile, tuple[bytes, bytes]]:
@@ -129,16 +212,21 @@ async def tiles(connection: Any, asked: Iterable[Tile]) -> dict[Tile, tuple[byte
     return {Tile(row["level"], row["number"]): (row["hashes"], row["root"]) for row in rows}
 
 
-async def checkpoint_notes(connection: Any, *, above: int) -> list[tuple[int, str]]:
-    """Size and note of every checkpoint on record of more than *above* entries, smallest first."""
-    asked = "SELECT size, note FROM ledger_checkpoint WHERE size > $1 ORDER BY size"
-    return [(row["size"], row["note"]) for row in await connection.fetch(asked, above)]
+async def checkpoint_notes(connection: Any, *, at_least: int) -> list[tuple[int, str]]:
+    """Size and note of every checkpoint on record of *at_least* so many entries, smallest first."""
+    asked = "SELECT size, note FROM ledger_checkpoint WHERE size >= $1 ORDER BY size"
+    return [(row["size"], row["note"]) for row in await connection.fetch(asked, at_least)]
 
 
 async def recorded_at(connection: Any, index: int) -> datetime | None:
-    """When the entry with that index was recorded, or the next that there is."""
+    """When the entry with that index was recorded, or the next that there is; `None`: there is none,
+    or that cannot be read.
+    """
     asked = "SELECT at FROM ledger_entry WHERE index >= $1 ORDER BY index LIMIT 1"
-    at: datetime | None = await connection.fetchval(asked, index)
+    try:
+        at: datetime | None = await connection.fetchval(asked, index)
+    except _DAMAGED:
+        return None
     return at
 
 
@@ -146,11 +234,18 @@ async def misnamed(connection: Any) -> list[Finding]:
     """The entries that a caller would be given who repeats a request, and that another recorded."""
     asked = """
         SELECT e.index, i.credential, e.actor FROM idempotency i
-        CROSS JOIN LATERAL generate_series(i.index, i.index + i.count - 1) AS named (index)
+        CROSS JOIN LATERAL generate_series(
+            least(i.index, 1::bigint << 62),
+            least(i.index, 1::bigint << 62) + least(i.count, 1000) - 1
+        ) AS named (index)
         JOIN ledger_entry e ON e.index = named.index
         WHERE e.actor <> i.credential ORDER BY e.index LIMIT $1
     """
-    rows = await connection.fetch(asked, MOST_MISNAMED)
+    try:
+        rows = await connection.fetch(asked, MOST_MISNAMED)
+    except _DAMAGED as error:
+        what = "whose requests are answered by which entries cannot be read"
+        return [Finding(None, f"{what}: {error}")]
     return [
         Finding(
             row["index"],
@@ -165,13 +260,27 @@ async def misnamed(connection: Any) -> list[Finding]:
 
 _HEAD: Final = f"""
     SELECT log, size, frontier, root,
-        coalesce((SELECT max(index) + 1 FROM ledger_entry), 0) AS entries,
+        coalesce((SELECT max(index) FROM ledger_entry), -1) AS entries,
         coalesce((SELECT max(version) FROM stream), 0) AS streams,
-        coalesce((SELECT max(index + count) FROM idempotency), 0) AS requests,
-        coalesce((SELECT max((number + 1) << (8 * (level + 1))) FROM ledger_tile), 0) AS tiles,
-        greatest(0, {", ".join(f"(SELECT max(index) + 1 FROM {t.name})" for t in tables.FILED)})
+        coalesce((SELECT max(index::numeric + count) FROM idempotency), 0) AS requests,
+        coalesce((
+            SELECT max((number::numeric + 1) * 256::numeric ^ (least(level, 100)::int + 1))
+            FROM ledger_tile
+        ), 0) AS tiles,
+        greatest(-1, {", ".join(f"(SELECT max(index) FROM {t.name})" for t in tables.FILED)})
             AS rows,
-        (SELECT max(size) FROM ledger_checkpoint) AS checkpoint, last_at
+        least(
+            0,
+            (SELECT min(index) FROM ledger_entry WHERE index < 0),
+            (SELECT min(index) FROM idempotency WHERE index < 0),
+            (SELECT min(number) FROM ledger_tile WHERE number < 0),
+            (SELECT min(size) FROM ledger_checkpoint WHERE size < 0),
+            {", ".join(f"(SELECT min(index) FROM {t.name} WHERE index < 0)" for t in tables.FILED)}
+        ) AS lowest,
+        (SELECT max(size) FROM ledger_checkpoint) AS checkpoint,
+        (SELECT count(*) FROM ledger_head) AS heads,
+        CASE WHEN last_at BETWEEN '0001-01-02 00:00Z' AND '9999-12-30 00:00Z' THEN last_at END
+            AS last_at
     FROM ledger_head
 """  # noqa: S608 - the tables are ours
 
@@ -192,7 +301,8 @@ _TILES: Final = """
 
 
 def _model_of(column: str) -> str:
-    return f"(SELECT model FROM evidence WHERE evidence.id = filed.{column})"  # noqa: S608
+    # The smallest: somebody may have made it two.
+    return f"(SELECT min(model) FROM evidence WHERE evidence.id = filed.{column})"  # noqa: S608
 
 
 # What is known beside a row's columns, by table, as `app.ledger.filing` asks for it.

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -546,6 +546,183 @@ def test_what_is_found_by_cannot_be_bent(ledger: Attacked, statement: str, what:
     assert any(what in one for one in found), found
 
 
+# --- What is not to be read --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statements", "index", "what"),
+    [
+        (["UPDATE ledger_entry SET at = 'infinity' WHERE index = 100"], 100, "cannot be read"),
+        (["UPDATE ledger_entry SET at = '200000-01-01' WHERE index = 100"], 100, "cannot be read"),
+        (["UPDATE ledger_entry SET at = '0044-01-01 BC' WHERE index = 409"], 409, "cannot be read"),
+        (
+            ["UPDATE determination SET valid_until = '200000-01-01' WHERE index = 100"],
+            100,
+            "its row in `determination` cannot be read",
+        ),
+        (["UPDATE ledger_head SET last_at = 'infinity'"], None, "the head's time is not"),
+        (["UPDATE ledger_head SET last_at = '200000-01-01'"], None, "the head's time is not"),
+        (
+            [
+                "ALTER TABLE ledger_entry ALTER document DROP NOT NULL",
+                "UPDATE ledger_entry SET document = NULL WHERE index = 100",
+            ],
+            100,
+            "its row cannot be read",
+        ),
+        (
+            [
+                "ALTER TABLE evidence DROP CONSTRAINT evidence_pkey",
+                "ALTER TABLE evidence DROP CONSTRAINT evidence_id_key CASCADE",
+                (
+                    "INSERT INTO evidence "
+                    "SELECT index, id, kind, 'a@1', policy, speaks_for FROM evidence"
+                ),
+            ],
+            None,
+            "`withdrawal` says otherwise",
+        ),
+        (
+            [
+                (
+                    "INSERT INTO ledger_entry SELECT 9223372036854775807, kind, 'det_x', actor, at, "
+                    "entry, leaf_hash, document, document_sha256 FROM ledger_entry WHERE index = 100"
+                ),
+            ],
+            None,
+            "there are entries up to 9223372036854775807",
+        ),
+        (
+            [
+                (
+                    "INSERT INTO idempotency "
+                    "VALUES ('key_x', sha256('k'), sha256('r'), 9223372036854775807, 2000000000)"
+                ),
+            ],
+            None,
+            "a request's idempotency key names",
+        ),
+        (
+            [
+                (
+                    "INSERT INTO ledger_tile SELECT 60, 9223372036854775807, hashes, root "
+                    "FROM ledger_tile LIMIT 1"
+                ),
+            ],
+            None,
+            "a tile of the tree covers",
+        ),
+        (["UPDATE ledger_head SET size = 1::bigint << 60"], None, "the head counts"),
+        (["DELETE FROM ledger_head"], None, "the ledger has no head"),
+        (
+            [
+                "ALTER TABLE ledger_head DROP CONSTRAINT ledger_head_pkey",
+                (
+                    "INSERT INTO ledger_head "
+                    "SELECT false, log, size, last_at, frontier, root FROM ledger_head"
+                ),
+            ],
+            None,
+            "the ledger has 2 heads",
+        ),
+        (
+            [
+                (
+                    "INSERT INTO evidence SELECT -1, 'asm_forged', kind, model, policy, speaks_for "
+                    "FROM evidence LIMIT 1"
+                ),
+            ],
+            None,
+            "something stands at index -1, before the first entry",
+        ),
+    ],
+)
+def test_what_no_program_of_ours_writes_is_named_and_ends_nothing(
+    ledger: Attacked, statements: list[str], index: int | None, what: str
+) -> None:
+    """Values that no entry can have, and ends that are none: the sweep comes to its end over them,
+    and the rest is looked at.
+    """
+    ledger.sql(*statements)
+    found = [one for one in ledger.audit().findings if what in one.what]
+    assert found, ledger.audit().findings
+    assert index is None or index in {one.index for one in found}
+
+
+def test_a_head_that_goes_is_missed_by_who_kept_a_checkpoint_and_by_who_goes_on(
+    ledger: Attacked,
+) -> None:
+    """Also where all the entries went with it."""
+
+    async def removed_amid(sweep: Sweep) -> Report:
+        assert (await sweep.go_on()).is_clean
+        await asyncio.to_thread(ledger.sql, "DELETE FROM ledger_head", "DELETE FROM ledger_entry")
+        return await sweep.go_on()
+
+    report = swept_by(ledger, removed_amid)
+    assert any("has no head" in one.what for one in report.findings)
+    assert not ledger.audit(kept=True).is_clean
+    code, _ = prompt(ledger, "ledger", "verify")
+    assert code == 0, "an empty database was never begun, as far as it can tell by itself"
+
+
+def swept_by(ledger: Attacked, use: Callable[[Sweep], Awaitable[Report]]) -> Report:
+    """What *use* has of a sweep that knows the key."""
+
+    async def go() -> Report:
+        address = ledger.untouched.server.dsn(ledger.name, SERVICE)
+        database = Database(address, throwaway=True, audits=True)
+        try:
+            return await use(Sweep(database, trusted=Trusted((ledger.untouched.key.verifier,))))
+        finally:
+            await database.close()
+
+    return asyncio.run(go())
+
+
+def test_bits_that_rotted_on_the_disk_are_named(ledger: Attacked) -> None:
+    """A byte of an assessment is changed in the database's file, which the server has not read
+    yet. Where the server's checksums refuse the page, all entries on it are named.
+    """
+    index = ledger.untouched.assessment
+    (row,) = ledger.sql(
+        "SELECT current_setting('data_directory') || '/' || pg_relation_filepath('ledger_entry') "
+        "AS file"
+    )
+    subject = run(
+        ledger.untouched.server,
+        TEMPLATE,
+        f"SELECT subject FROM ledger_entry WHERE index = {index}",
+    )[0]["subject"].encode()
+    file = Path(row["file"])
+    content = bytearray(file.read_bytes())
+    # In the entry, where it is said first of all in the row.
+    place = content.index(b'"subject":"' + subject) + len('"subject":"')
+    content[place] ^= 1
+    file.write_bytes(content)
+
+    report = ledger.audit()
+    assert index in {one.index for one in report.findings}
+    assert all(one.index is None or abs(one.index - index) < 60 for one in report.findings)
+    code, said = prompt(ledger, "ledger", "verify")
+    assert (code, f"entry {report.first and report.first.index}: " in said) == (1, True), said
+
+
+def test_a_directory_of_somebody_s_is_no_program_of_ours(
+    ledger: Attacked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever verifies may stand anywhere: an `app` there is not run."""
+    ran = tmp_path / "ran"
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").write_text(f"open({str(ran)!r}, 'w')")
+    root = str(Path(audit.__file__).parents[2])
+    monkeypatch.setenv("PYTHONPATH", root)
+    monkeypatch.setattr(audit, "WORTH_ENTRIES", 100)
+    monkeypatch.chdir(tmp_path)
+    assert ledger.audit(processes=2).is_clean
+    assert not ran.exists()
+
+
 # --- Signed ------------------------------------------------------------------------------------
 
 
@@ -577,6 +754,34 @@ def test_a_rewritten_ledger_disagrees_with_its_checkpoints(ledger: Attacked) -> 
         "size 200 was signed over other entries: one of 60 to 199" in f.what
         for f in report.findings
     )
+
+
+def test_a_checkpoint_of_just_what_was_seen_is_held_against_it(ledger: Attacked) -> None:
+    """It comes after the sweep has come to its size."""
+    size, key = ledger.untouched.size, ledger.untouched.key
+    forked = Checkpoint(LOG, size, b"\1" * 32).signed([key])
+
+    async def signed_amid(sweep: Sweep) -> Report:
+        assert (await sweep.go_on()).is_clean
+        await asyncio.to_thread(sign, ledger, key, size)
+        report = await sweep.go_on()
+        assert (report.findings, report.agreed) == ((), size)
+        change = f"UPDATE ledger_checkpoint SET note = '{forked}'"
+        await asyncio.to_thread(ledger.sql, change)
+        return await sweep.go_on()
+
+    (found,) = swept_by(ledger, signed_amid).findings
+    assert f"the checkpoint of size {size} was signed over other entries" in found.what
+
+
+def test_a_kept_checkpoint_that_disagreed_vouches_for_nothing(ledger: Attacked) -> None:
+    """Also where a later one agrees."""
+    sign(ledger, ledger.untouched.key, ledger.untouched.size)
+    other = Checkpoint(LOG, 300, b"\1" * 32).signed([ledger.untouched.key])
+    forged = replace(ledger, untouched=replace(ledger.untouched, kept=other))
+    report = forged.audit(kept=True)
+    assert not report.is_clean
+    assert (report.agreed, report.outside) == (ledger.untouched.size, 0)
 
 
 def test_a_checkpoint_of_more_than_there_is_is_found(ledger: Attacked) -> None:

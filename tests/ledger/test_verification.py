@@ -280,3 +280,26 @@ def test_the_first_finding_is_the_one_with_the_smallest_index() -> None:
     assert first_of([]) is None
     assert first_of([whole]) == whole
     assert first_of([whole, late, early]) == early
+
+
+@pytest.mark.parametrize("page", [1, 3, 100])
+def test_nothing_is_recorded_with_a_key_that_is_revoked(page: int) -> None:
+    """Its own revocation may be the last that it recorded."""
+    entries = ledger(8)
+    document = canonical_json({"credential": "key_2"})
+    for index, actor in ((1, "person:a/key_2"), (3, "person:a/key_2"), (6, "person:a/key_3")):
+        entries[index] = sealed(replace(entries[index], actor=actor))
+    revoking = replace(entries[3], kind=Kind.REVOCATION.value, document=document)
+    entries[3] = sealed(revoking)
+    assert not keys_found(entries, page)
+    entries[6] = sealed(replace(entries[6], actor="person:a/key_2"))
+    assert keys_found(entries, page) == [
+        Finding(6, "recorded with `key_2`, which was revoked at entry 3")
+    ]
+
+
+def keys_found(entries: list[StoredEntry], page: int) -> list[Finding]:
+    walk = Walk(LOG)
+    for begin in range(0, len(entries), page):
+        walk.take(look(LOG, entries[begin : begin + page]), {})
+    return walk.findings

@@ -463,6 +463,63 @@ async def test_a_last_word_of_something_else_is_refused(store: Store, last_word:
         await Signer(store, last_word, keys(1)).sign()
 
 
+async def test_a_last_word_of_another_s_is_refused(
+    fresh: Any, store: Store, last_word: LastWord
+) -> None:
+    """An empty checkpoint by a key of theirs, which anything extends, in place of ours; and no
+    checkpoints left to hold the ledger against.
+    """
+    await record(store, 3)
+    await Signer(store, last_word, keys(1)).sign()
+    overwrite(last_word, str(Checkpoint(LOG, 0, EMPTY_ROOT).signed([key(9)])).encode())
+    removed = as_if_no_trigger("ledger_checkpoint", "DELETE FROM ledger_checkpoint")
+    await as_superuser(fresh, *removed)
+    async with started(Signer(store, last_word, keys(1))):
+        assert "is not by a key of ours" in await refused_to_record(store)
+    assert (size_kept(last_word), await size_published(store)) == (0, None)
+
+
+async def test_another_s_checkpoint_does_not_become_our_last_word(
+    fresh: Any, store: Store, last_word: LastWord
+) -> None:
+    """It is of the ledger as it is, and larger than our last word; it is not by us."""
+    await record(store, 3)
+    await Signer(store, last_word, keys(1)).sign()
+    await record(store, 1)
+    async with store.reading() as connection:
+        forged = Checkpoint(LOG, 4, await tree.root_at(connection, 4)).signed([key(7)])
+    await as_superuser(fresh, f"INSERT INTO ledger_checkpoint VALUES (4, '{forged}')")
+    async with started(Signer(store, last_word, keys(1))):
+        assert "of 4 entries is not ours" in await refused_to_record(store)
+    assert size_kept(last_word) == 3
+
+
+async def test_a_turn_that_never_comes_is_said(
+    fresh: Any,
+    store: Store,
+    last_word: LastWord,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Who may connect can hold the lock; as long as nothing is due, nobody misses anything."""
+    monkeypatch.setattr(sign_checkpoints, "INTERVAL_SECONDS", 0.02)
+    monkeypatch.setattr(sign_checkpoints, "LOST_SECONDS", 0.1)
+    await record(store)
+    async with started(Signer(store, last_word, keys(1))) as signer:
+        connection = await asyncpg.connect(str(fresh.service))
+        try:
+            await connection.execute("SELECT pg_advisory_lock($1)", 0x61736C73)
+            for _ in range(10):
+                await signer.sign()
+            assert "holds the signer's lock" not in caplog.text
+            await record(store)
+            await until(lambda: "holds the signer's lock" in caplog.text)
+        finally:
+            await connection.close()
+        await until(lambda: size_kept(last_word) == 2)
+    assert caplog.text.count("holds the signer's lock") == 1
+
+
 # --- Keys ---------------------------------------------------------------------------------------
 
 
