@@ -7,6 +7,7 @@
 #   make proofs       prove every shipped policy version anew, and keep that (20 minutes of a core)
 #   make coverage     see that the tests of policy, assessment and determination reach every branch
 #   make mutants      see which small changes to those three no test notices (SHARE=0.1 of them)
+#   make audit        look the locked packages up among known vulnerabilities (needs the internet)
 #   make laws         try the laws on EXAMPLES=3000 examples each, made up anew (10 minutes)
 #   make torture      run the tests of faults at length: TIMES=10 as many rounds, every call and byte
 #
@@ -25,7 +26,7 @@ BIN    := $(VENV)/bin
 # pip takes whatever index the machine is set up with, and only what the hashes name.
 PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 
-.PHONY: help install quickstart test check lint format lock openapi proofs coverage mutants laws torture image clean
+.PHONY: help install quickstart test check lint audit format lock openapi proofs coverage mutants laws torture image clean
 .NOTPARALLEL:
 
 help:
@@ -49,7 +50,13 @@ lint: $(VENV)/.installed-dev
 	@echo "ruff: lint";     $(BIN)/ruff check --quiet .
 	@echo "mypy: types";    $(BIN)/mypy $(wildcard app tests benchmarks docs/*.py)
 	@echo "import-linter";  $(BIN)/lint-imports --no-logo
+	@echo "pip: what is installed fits together"; $(PIP) check
 	@echo "hadolint";       $(BIN)/hadolint Dockerfile
+
+# Fails where it could not ask for a package: without `--strict` it would then find nothing wrong.
+audit: $(VENV)/.installed-dev
+	@for lock in requirements*.lock; do \
+		$(BIN)/pip-audit --strict --require-hashes --disable-pip -r $$lock || exit 1; done
 
 format: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --quiet --fix .
@@ -78,7 +85,7 @@ laws: $(VENV)/.installed-dev
 # Everything that is killed, cut, filled up or frozen, one after another, and what became of it. As root,
 # with strace and libfaketime, nothing is skipped.
 torture: $(VENV)/.installed-dev
-	@ASLGATE_TORTURE=$(TIMES) $(BIN)/python -m pytest -n 0 $(ARGS) tests/faults tests/storage/test_cuts.py
+	@ASLGATE_TORTURE=$(TIMES) $(BIN)/python -m pytest -n 0 $(ARGS) tests/faults tests/storage/test_cuts.py tests/hostile
 
 image:
 	docker build --tag aslgate .

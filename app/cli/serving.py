@@ -163,6 +163,8 @@ def server(settings: Settings, store: Store, host: str, port: int) -> uvicorn.Se
         ws="none",
         log_config=None,
         access_log=False,
+        # Nobody is believed who says for whom the request was passed on.
+        proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=10,
     )

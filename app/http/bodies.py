@@ -69,6 +69,8 @@ async def _idempotency_key(
     async def for_credential(credential: str) -> IdempotencyKey | None:
         if idempotency_key is None:
             return None
+        if len(request.headers.getlist("idempotency-key")) > 1:
+            raise InvalidParameter("Idempotency-Key", "is given more than once")
         if not (1 <= len(idempotency_key) <= 255 and idempotency_key.isascii()):
             raise InvalidParameter("Idempotency-Key", "must be 1 to 255 printable ASCII characters")
         if not idempotency_key.isprintable():

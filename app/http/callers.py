@@ -45,7 +45,11 @@ def now() -> datetime:
 
 
 async def _caller(request: Request) -> Credential:
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    given = request.headers.getlist("authorization")
+    if len(given) > 1:
+        # Whoever passed the request on may have believed the other one.
+        raise Unauthenticated("given more than once")
+    scheme, _, key = "".join(given).partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise Unauthenticated
     credential = await _credential(request, key.strip())

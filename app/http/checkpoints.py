@@ -15,6 +15,7 @@ from app.http.documents import (
     answers,
     open_answers,
 )
+from app.http.parameters import IN_DIGITS
 from app.http.permissions import Permission
 from app.ledger.bundle import Bundle
 from app.ledger.checkpoint import LARGEST_SIZE, Receipt, read_checkpoint
@@ -136,7 +137,9 @@ async def read_determination_bundle(
     responses=_PROOF,
 )
 async def read_entry_proof(
-    index: Annotated[int, Path(ge=0, lt=LARGEST_SIZE)], request: Request, context: Reading
+    index: Annotated[int, Path(ge=0, lt=LARGEST_SIZE), IN_DIGITS],
+    request: Request,
+    context: Reading,
 ) -> Response:
     """The same for any entry, by its index: `ledger.index` of whatever was recorded."""
     return _proof(await prove_entry(context.store, index, quorum=_quorum(request)), request)

@@ -27,7 +27,7 @@ def read_cursor(given: str | None) -> int | None:
     if given is None:
         return None
     version, _, index = _read(given).partition(":")
-    if version == "v1" and index.isdecimal() and len(index) < 19:
+    if version == "v1" and index.isdecimal() and len(index) < 19 and cursor(int(index)) == given:
         return int(index)
     raise _not_ours()
 
@@ -46,12 +46,15 @@ def read_due_cursor(given: str | None) -> Place | None:
     id, _, due = rest.partition(":")
     if version == "due1" and _OBLIGATION.fullmatch(id):
         try:
-            return Place(read_instant(due) if due else None, id)
+            place = Place(read_instant(due) if due else None, id)
         except ValueError:
-            pass
+            raise _not_ours() from None
+        if due_cursor(place) == given:
+            return place
     raise _not_ours()
 
 
+# Each cursor has one spelling: that which we gave.
 def _written(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 

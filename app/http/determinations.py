@@ -27,6 +27,7 @@ from app.http.documents import (
     content_of,
     page_answers,
 )
+from app.http.parameters import IN_DIGITS
 from app.http.permissions import Permission
 from app.http.problems import NOT_ALLOWED, problem_response
 from app.ledger.entry import Kind
@@ -266,7 +267,7 @@ async def list_determinations(
     decision: Literal["allow", "allow_with_conditions", "deny"] | None = None,
     policy: str | None = None,
     after: str | None = Query(None, description="The `next` of the page before"),
-    limit: int = Query(PAGE, ge=1, le=MAX_PAGE),
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE), IN_DIGITS] = PAGE,
 ) -> Response:
     """Recorded determinations, newest first, by page."""
     records = await context.store.determinations(

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from app.http.callers import FOR_EVERYONE, needs, public_turn, store_of
 from app.http.documents import ConsistencyAnswer, InclusionAnswer, answers, open_answers
+from app.http.parameters import IN_DIGITS
 from app.http.permissions import Permission
 from app.ledger.note import write_base64
 from app.operations.read_tree import read_bundle, read_consistency, read_inclusion, read_tile
@@ -23,7 +24,7 @@ _FOR_EVER: Final = "max-age=31536000, immutable"
 _BYTES_TYPE: Final = "application/octet-stream"
 _BYTES: Final[dict[str, Any]] = {_BYTES_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 
-Size = Annotated[int, Query(ge=0, lt=2**63)]
+Size = Annotated[int, Query(ge=0, lt=2**63), IN_DIGITS]
 """How many entries a ledger has; also the index of the entry that comes next."""
 
 

@@ -1,5 +1,7 @@
 """`/v1/policies/{policy}/versions/{version}/shadow`: decide a version beside the one in force."""
 
+from typing import Annotated
+
 import orjson
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -8,6 +10,7 @@ from app.http.bodies import body_of, takes
 from app.http.callers import Reading, needs
 from app.http.cursors import MAX_PAGE, PAGE, cursor, read_cursor
 from app.http.documents import ShadowDifferences, answers
+from app.http.parameters import IN_DIGITS
 from app.http.permissions import Permission
 from app.operations import shadow as operation
 from app.operations.shadow import Shadowed, ShadowStatus
@@ -53,7 +56,7 @@ async def list_shadow_differences(
     version: str,
     context: Reading,
     after: str | None = Query(None, description="The `next` of the page before"),
-    limit: int = Query(PAGE, ge=1, le=MAX_PAGE),
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE), IN_DIGITS] = PAGE,
 ) -> Response:
     """What the version would have said otherwise, newest first, by page."""
     found = await operation.read_differences(

@@ -158,7 +158,7 @@ class Issuer:
         )
         if claims["aud"] not in (said.audience, [said.audience]):
             raise InvalidToken("it is for others too")
-        begins, ends = (datetime.fromtimestamp(claims[c], UTC) for c in ("iat", "exp"))
+        begins, ends = _instant(claims["iat"]), _instant(claims["exp"])
         if ends - begins > LONGEST:
             raise InvalidToken("it is valid for too long")
         return self._mapped(claims, ends)
@@ -241,7 +241,7 @@ class Issuers:
             if issuer is None:
                 raise InvalidToken("its issuer is not known here")
             return await issuer.bearer(token)
-        except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise InvalidToken(type(error).__name__) from error
 
 
@@ -299,6 +299,16 @@ def _principal(template: str, claims: Mapping[str, Any]) -> str:
     if not _is_principal(principal):
         raise InvalidToken(f"its `{found.group(1)}` names no principal")
     return principal
+
+
+def _instant(claim: Any) -> datetime:
+    """When a claim of a time says (RFC 7519 §2: a number of seconds)."""
+    if isinstance(claim, bool) or not isinstance(claim, int | float):
+        raise InvalidToken("its times are no numbers")
+    try:
+        return datetime.fromtimestamp(claim, UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise InvalidToken("its times are no instants") from error
 
 
 def _says(claim: Any, value: str) -> bool:

@@ -32,6 +32,8 @@ _SIGNATURE_BYTES: Final = 64
 _LINE_BEGINS: Final = "— "
 _SECRET_BEGINS: Final = "PRIVATE+KEY+"  # noqa: S105 - what every one of them begins with
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+"""What stands in an argument of a command for a byte that is not UTF-8."""
 
 
 class InvalidNote(ValueError):
@@ -269,6 +271,8 @@ def _read_key(text: str) -> tuple[str, str, SignatureType, bytes]:
 
 def refuse_unusable_name(name: str) -> None:
     """Raise `InvalidNote` where a key cannot have that name."""
+    if _SURROGATE.search(name):
+        raise InvalidNote("what names a key is UTF-8")
     if not name or "+" in name or any(one.isspace() for one in name) or _CONTROL.search(name):
         raise InvalidNote(f"`{name}` cannot name a key: it has no spaces and no `+`")
 

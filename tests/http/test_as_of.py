@@ -50,6 +50,7 @@ class History:
     def __init__(self, service: Service, client: httpx.AsyncClient, chance: random.Random) -> None:
         self._service, self._client, self._chance = service, client, chance
         self.answers: list[Json] = []
+        self._approver: str | None = None
         self._versions = 1
         self._registered: list[str] = []
         self._withdrawable: list[str] = []
@@ -144,7 +145,11 @@ class History:
                 "given_at": soon(seconds=-self._chance.uniform(0, 20)),
                 "reason": "r",
             }
-            made = await post(self._client, "sign-offs", body)
+            # By somebody else, for who found may not approve alone.
+            if self._approver is None:
+                self._approver = (await self._service.new_key("approver")).text
+            async with self._service.client(self._approver) as approver:
+                made = await post(approver, "sign-offs", body)
             self._withdrawable.append(f"sign-offs/{made['id']}")
 
     async def _order(self) -> None:
