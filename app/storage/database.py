@@ -230,6 +230,11 @@ def each_server(url: str, wanted: str) -> list[str]:
         query["target_session_attrs"] = wanted
     alone: list[tuple[str, dict[str, str]]] = []
     if len(netlocs) > 1:
+        if "[" in netloc:
+            # Some Pythons read such a list, and some do not.
+            raise UnusableAddress(
+                "in the database address, IPv6 addresses of a list stand after host="
+            )
         alone = [(f"{account}{at}{one}", query) for one in netlocs]
     else:
         ports = query.get("port", "").split(",")
