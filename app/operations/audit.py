@@ -35,6 +35,9 @@ from app.vocabulary import read_instant, write_instant
 REPLAY_SECONDS: Final = 120.0
 """How long the answers of one page may take to be recomputed in one snapshot."""
 
+MOST_EMPTY: Final = 256
+"""How many ranges of the ledger in which nothing is, one after another, are looked at."""
+
 MOST_FAULTS: Final = 10
 """How many checkpoints on record that are none are named."""
 
@@ -167,8 +170,16 @@ class Sweep:
                 walk.found(one.index, one.what)
         # A head that counts more than there are would have us look for those one range after another.
         end = min(head.size, head.entries)
+        empty = 0
         async with aclosing(self._seen(connection, walk, end)) as all_seen:  # (3)
             async for seen in all_seen:
+                empty = 0 if seen.stretches or seen.misfiled else empty + 1
+                if empty > MOST_EMPTY:
+                    # One entry at the end of all indexes would have us look for the rest for ever.
+                    walk.found(
+                        walk.index, "so many are missing from here on that none was looked at"
+                    )
+                    break
                 filled = walk.take(seen.stretches, signed)
                 walk.compare_tiles(filled, await whole_ledger.tiles(connection, filled))
                 for one in seen.misfiled:

@@ -613,6 +613,17 @@ def test_what_is_found_by_cannot_be_bent(ledger: Attacked, statement: str, what:
             "a tile of the tree covers",
         ),
         (["UPDATE ledger_head SET size = 1::bigint << 60"], None, "the head counts"),
+        (
+            [
+                (
+                    "INSERT INTO ledger_entry SELECT 1::bigint << 60, kind, 'far', actor, at, entry, "
+                    "leaf_hash, document, document_sha256 FROM ledger_entry WHERE index = 1"
+                ),
+                "UPDATE ledger_head SET size = (1::bigint << 60) + 1",
+            ],
+            None,
+            "so many are missing",
+        ),
         (["DELETE FROM ledger_head"], None, "the ledger has no head"),
         (
             [
