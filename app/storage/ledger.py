@@ -362,11 +362,11 @@ class _Batch:
 class Ledger:
     """The ledger of one database. Several of these, in several processes, may write to it at once.
 
-    `deadline_seconds`: how long a request may take that `append` is called for. For whoever watches: `size` is how many entries
-    there are, as far as this one has seen; `batches` counts commits, `committed` the requests that
-    were answered after one, of which `replayed`, `stale` and `refused` recorded nothing; `failed`
-    counts transactions that did not commit, and `unknown` those of which that is not known;
-    `halted` says why nothing may be recorded, `None` that it may.
+    `deadline_seconds`: how long a request may take that `append` is called for. For whoever watches:
+    `size` is how many entries there are, as far as this one has seen; `batches` counts commits,
+    `committed` the requests that were answered after one, of which `replayed`, `stale` and `refused`
+    recorded nothing; `failed` counts transactions that did not commit, and `unknown` those of which
+    that is not known; `halted` says why nothing may be recorded, `None` that it may.
     """
 
     def __init__(
