@@ -174,9 +174,7 @@ class FourEyes(Refusal):
     role: str
 
     def __str__(self) -> str:
-        return (
-            f"this very key approved `{self.name}` as `{self.role}`: somebody else must do so too"
-        )
+        return f"this very caller approved `{self.name}` as `{self.role}`: somebody else must do so too"
 
 
 @dataclass(eq=False)
@@ -197,7 +195,7 @@ class SelfActivation(Refusal):
     name: str
 
     def __str__(self) -> str:
-        return f"`{self.name}` was recorded with this very key: somebody else must activate it"
+        return f"`{self.name}` was recorded by this very caller: somebody else must activate it"
 
 
 @dataclass(eq=False)
