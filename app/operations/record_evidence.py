@@ -137,7 +137,8 @@ async def record_assessment(context: Context, assessment: Assessment) -> Appende
             if known_other.recorded is None:
                 faults.append(unknown_model(pointer("findings", i, field), other))
     permits = {f.policy for f in assessment.findings if f.outcome in PERMITTING}
-    about = await _weights_or_name(context, assessment.model)
+    # What permits nothing rests on nobody's approvals, and is recorded without a look at them.
+    about = await _weights_or_name(context, assessment.model) if permits else ""
 
     async def refusal() -> Refusal | None:
         context.refuse_unheld(role for finding in assessment.findings for role in finding.by)
@@ -195,7 +196,7 @@ async def record_sign_off(context: Context, sign_off: SignOff) -> Appended:
     )
 
     approves = given.verb in APPROVING
-    about = await _weights_or_name(context, given.model)
+    about = await _weights_or_name(context, given.model) if approves else ""
 
     async def refusal() -> Refusal | None:
         context.refuse_unheld((given.role,))
