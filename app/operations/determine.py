@@ -18,6 +18,7 @@ from app.errors import DeterminationSuperseded, Fault, InvalidDocument
 from app.ledger.entry import Kind
 from app.operations.context import Context, new_id, recorded_anew, refuse_lapsed
 from app.policy.timeline import PolicyInForce, in_force_at
+from app.storage.database import taking_longer
 from app.storage.ledger import Appended, DeterminationRow, Draft, Moment, Recorded
 from app.storage.store import Snapshot
 from app.vocabulary import Document, Instant, Integer, ModelRef, Slug, read_instant
@@ -39,6 +40,9 @@ class Asked(Document):
     at: Instant | None = None
     known_at: Integer | None = None
 
+
+SECONDS_A_QUESTION: Final = 0.005
+"""How much longer a request may take for each question beyond its first."""
 
 _log: Final = logging.getLogger("aslgate.exceptions")
 
@@ -67,9 +71,10 @@ async def determine(
     recorded answer no longer answers, `Unavailable` where it cannot be recorded now.
     """
     await _refuse_the_future(context, asked, listed_under)
-    appended = await recorded_anew(
-        context, lambda as_of: _decide_and_record(as_of, asked, listed_under)
-    )
+    with taking_longer(SECONDS_A_QUESTION * (len(asked) - 1)):
+        appended = await recorded_anew(
+            context, lambda as_of: _decide_and_record(as_of, asked, listed_under)
+        )
     if appended.replayed:
         await refuse_superseded(context, appended)
     return appended

@@ -9,10 +9,10 @@ writer has a connection of its own, so no crowd of readers can keep it waiting.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -136,7 +136,23 @@ def seconds_left(seconds: float, *, least: float) -> float:
     request = REQUEST.get()
     if request is None:
         return seconds
-    return max(least, request.begun + seconds - time.monotonic())
+    return min(seconds, max(least, request.begun + seconds - time.monotonic()))
+
+
+@contextmanager
+def taking_longer(seconds: float) -> Iterator[None]:
+    """Let the request that is served take so much longer in all: it asks for many things at once. No
+    single wait becomes longer by that.
+    """
+    request = REQUEST.get()
+    if request is None:
+        yield
+        return
+    token = REQUEST.set(replace(request, begun=request.begun + seconds))
+    try:
+        yield
+    finally:
+        REQUEST.reset(token)
 
 
 def skew(database: datetime, asked: datetime, answered: datetime) -> str | None:

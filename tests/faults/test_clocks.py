@@ -161,7 +161,11 @@ def test_a_service_whose_clock_is_wrong_starts_and_waits(clocked: TwoClocks) -> 
     clocked.clocks["service"].jump(0)
     clocked.wait_until_ready()
     recorded = clocked.register("clock@1")
+    for _ in range(10):  # as a client that is told to come again
+        if recorded[0] == 503:
+            time.sleep(0.5)
+            recorded = clocked.register("clock@1")
 
     assert "3600 s ahead of" in said
     assert (refused[0], refused[1]["reason"]) == (503, "clock")
-    assert recorded[0] == 201
+    assert recorded[0] == 201, recorded[1]

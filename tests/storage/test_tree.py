@@ -120,7 +120,10 @@ async def test_several_processes_make_one_tree(fresh: Any) -> None:
         )
         for number in range(4)
     ]
-    await asyncio.sleep(2.5)
+    watching = await asyncpg.connect(str(fresh.service))
+    while await watching.fetchval("SELECT size FROM ledger_head") < 100:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    await watching.close()
     processes[0].kill()
     codes = [await process.wait() for process in processes]
     assert codes == [-9, 0, 0, 0]
