@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import httpx
@@ -123,6 +124,13 @@ def _placed(faults: Iterable[Fault], log: Path, map: Path) -> Iterator[str]:  # 
 def _of_lines(http: httpx.Client, drafted: Draft, said: ImportMap) -> Iterator[Fault]:
     """What the policies that the map names, as they are in force at the service, say of the lines."""
     for policy in sorted({one.policy for one in said.results if one.policy is not None}):
-        answer: dict[str, Any] = send(http, "GET", f"/v1/policies/{quote(policy, safe='')}")
-        version = parse(_VERSION, answer["document"], TEXT)
-        yield from warnings_of_lines(drafted, said, (version,))
+        try:
+            answer = http.get(f"/v1/policies/{quote(policy, safe='')}")
+            if answer.status_code == HTTPStatus.NOT_FOUND:
+                message = f"no version of `{policy}` is in force at {http.base_url}"
+                yield Fault("", "no-policy-in-force", message)
+                continue
+            document = answer.raise_for_status().json()["document"]
+        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+            fail(f"no usable answer from {http.base_url}: {str(error) or type(error).__name__}")
+        yield from warnings_of_lines(drafted, said, (parse(_VERSION, document, TEXT),))

@@ -18,7 +18,13 @@ from tests.http.published import OPUS, POLICY, problem
 from tests.http.small import post
 
 GOLDEN = Path(__file__).with_name("permissions.txt")
-NAMES = {"{policy}": POLICY, "{version}": "2.2", "{model}": OPUS, "{id}": f"asm_{'0' * 32}"}
+NAMES = {
+    "{source}": "inspect",
+    "{policy}": POLICY,
+    "{version}": "2.2",
+    "{model}": OPUS,
+    "{id}": f"asm_{'0' * 32}",
+}
 
 
 def operations() -> list[tuple[str, str]]:
