@@ -1,9 +1,20 @@
 """Settings, read once at the doors from `ASLGATE_*` and handed on as arguments."""
 
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _address(given: str) -> str:
+    parts = urlsplit(given)
+    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be an https URL without query and fragment")
+    if parts.username is not None or not given.isascii() or not given.isprintable() or " " in given:
+        raise ValueError("must be plain ASCII, and hold no user")
+    return given.rstrip("/")
 
 
 class Settings(BaseSettings):
@@ -30,6 +41,9 @@ class Settings(BaseSettings):
     """Whose tokens are believed beside API keys, and who they speak for: see `docs/operations.md`."""
     log_name: str = "localhost/aslgate"
     """The ledger's name, a URL without its scheme. Fixed at the first start."""
+    public_url: Annotated[str, AfterValidator(_address)] | None = None
+    """Where callers reach the service, an https URL. Where it is set, answers that hold addresses hold
+    whole ones, and AuthZEN's discovery document is served."""
     attestation_key_file: Path | None = None
     """The Ed25519 key, PKCS #8 in PEM, that signs attestations; replicas share it. With the embedded
     Postgres one is made in `data_dir` where none is given; with `database_url` there are none then."""
