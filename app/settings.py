@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     backtests_at_once: int = Field(default=2, ge=1)
     """How many backtests a process runs at once; some wait, and more are answered 503."""
     explanations_at_once: int = Field(default=2, ge=1)
-    """How many explanations, settlings, diffs and replays at once; likewise."""
+    """How many explanations, settlings, diffs, replays and searches at once; likewise."""
     requests_at_once: int = Field(default=64, ge=1)
     """How many requests that read, and how many others, a process serves at once; more wait a moment, and are then answered 503."""
     drain_seconds: float = Field(default=1.0, ge=0)
