@@ -23,6 +23,7 @@ from app.http import (
     evidence,
     gates,
     health,
+    imports,
     keys,
     ledger,
     model_versions,
@@ -40,6 +41,7 @@ from app.http.observability import Metrics, Observed
 from app.http.permissions import ROLES, Permission
 from app.integrations.issuers import Issuers, UnusableIssuers, read_issuers
 from app.integrations.witness import read_witnesses
+from app.ledger.envelope import NotAPublicKey, SignerKey, read_signer_keys
 from app.ledger.note import InvalidNote
 from app.ledger.statement import AttestationKey, NotAKey
 from app.operations.attest import Attestor
@@ -59,6 +61,7 @@ ROUTERS = (
     shadows.router,
     model_versions.router,
     evidence.router,
+    imports.router,
     determinations.router,
     gates.router,
     authzen.router,
@@ -133,6 +136,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.state.attestor = _attestor(settings)
     app.state.issuers = _issuers(settings)
     app.state.public_url = settings.public_url
+    app.state.import_keys = _import_keys(settings)
     app.state.witness_quorum = settings.witness_quorum
     app.state.metrics = Metrics(store, work, follower, signer)
     problems.install(app, methods_at)
@@ -162,6 +166,17 @@ def _issuers(settings: Settings) -> Issuers:
         return read_issuers(path.read_bytes(), ROLES)
     except UnusableIssuers as fault:
         raise UnusableIssuers(f"`{path}`: {fault}") from None
+
+
+def _import_keys(settings: Settings) -> tuple[SignerKey, ...]:
+    """Whose signatures over evaluation logs are believed. Raises `NotAPublicKey` and `OSError`."""
+    path = settings.import_keys_file
+    if path is None:
+        return ()
+    try:
+        return read_signer_keys(path.read_text("utf-8", "replace"))
+    except NotAPublicKey as fault:
+        raise NotAPublicKey(f"`{path}`: {fault}") from None
 
 
 def _attestor(settings: Settings) -> Attestor | None:

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """Which roles of policies that key speaks for, separated by spaces; `*`: all of them."""
     issuers_file: Path | None = None
     """Whose tokens are believed beside API keys, and who they speak for: see `docs/operations.md`."""
+    import_keys_file: Path | None = None
+    """The public keys, PEM, of those who may sign evaluation logs; see `docs/integrations/`."""
     log_name: str = "localhost/aslgate"
     """The ledger's name, a URL without its scheme. Fixed at the first start."""
     public_url: Annotated[str, AfterValidator(_address)] | None = None

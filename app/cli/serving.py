@@ -24,6 +24,7 @@ from app.errors import Refusal
 from app.http.door import Door
 from app.http.server import PromptHttpProtocol
 from app.integrations.issuers import UnusableIssuers
+from app.ledger.envelope import NotAPublicKey
 from app.ledger.statement import AttestationKey, NotAKey
 from app.main import create_app
 from app.settings import Settings
@@ -64,6 +65,7 @@ UNUSABLE = (
     EmbeddedPostgresError,
     LedgerFault,
     NotAKey,
+    NotAPublicKey,
     Refusal,
     UnfitRole,
     UnfitServer,

@@ -26,16 +26,19 @@ from app.operations.determine import (
     Asked,
     Decided,
     Standing,
+    append_unless_alone,
     decide_on,
     draft_of,
     expired,
     has_other_meaning,
     is_of_another_engine,
     moved_since,
+    passes_alone,
     present_engine,
     refuse_superseded,
     refuse_too_much,
     say_leaning,
+    stands_alone,
 )
 from app.policy.timeline import PolicyInForce, in_force_at
 from app.policy.version import PolicyVersion
@@ -125,7 +128,8 @@ async def ask_gate(
     of the records, in one durable commit.
 
     Where no policy applies it is closed. Raises `InvalidDocument` where the answers would name too
-    much evidence for one commit, `DeterminationSuperseded` where the idempotency
+    much evidence for one commit, `SoleApprover` where one of the determinations would let pass what one
+    and the same found and alone approved, `DeterminationSuperseded` where the idempotency
     key's recorded answer no longer answers, `Unavailable` where it cannot be recorded now.
     """
     return await ask_gates(context, [GateQuestion(asked, accepts_conditions)])
@@ -192,9 +196,7 @@ async def _decide_and_record(
         _refuse_too_much(decided, drafts)
         if until(gate):
             break
-    appended = await context.store.ledger.append(
-        drafts, actor=context.actor, rests_on=rests_on, touches=(), key=context.key
-    )
+    appended = await append_unless_alone(context, decided, drafts, rests_on)
     determinations = tuple(one for one in appended.records if one.kind is Kind.DETERMINATION)
     say_leaning(context, decided, Appended(determinations, appended.replayed))
     return appended
@@ -238,14 +240,17 @@ def gate_as_of(
     snapshots: Sequence[tuple[str, Snapshot]],
     *,
     accepts_conditions: bool,
-) -> Gate:
+) -> Gate | None:
     """The gate as it would be answered on *snapshots*, of every policy of which a version was ever
-    activated. It is recorded nowhere, so neither it nor its determinations have an id.
+    activated; `None`: it would be refused, since one and the same found and alone approved. It is
+    recorded nowhere, so neither it nor its determinations have an id.
     """
     decided = [
         decide_on(context.now, Asked(model=asked.model, action=asked.action, policy=name), snapshot)
         for name, snapshot in applying(snapshots, context.now, asked.action)
     ]
+    if any(passes_alone(one) is not None for one in decided):
+        return None
     return gate_of(
         asked,
         snapshots,
@@ -428,4 +433,6 @@ async def standing_of_gate(context: Context, gate: Recorded) -> Standing:
     names, _ = await context.store.activated_policies()
     for name in () if superseded else names:
         superseded = superseded or await moved_since(context, document["model"], name, index)
+    for one in () if superseded else determinations.values():
+        superseded = superseded or await stands_alone(context, orjson.loads(one.document))
     return Standing(superseded, expired(context, document))

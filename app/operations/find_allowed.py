@@ -51,7 +51,7 @@ async def _find(
             return Found(tuple(found), index)
         asked = AskedGate(model=model, action=action)
         gate = gate_as_of(context, asked, snapshots, accepts_conditions=accepts_conditions)
-        if gate.allowed:
+        if gate is not None and gate.allowed:
             found.append(model)
         # Everyone else is answered meanwhile.
         await asyncio.sleep(0)
