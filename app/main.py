@@ -16,6 +16,7 @@ from starlette.types import Scope
 from app.determination.record import ENGINE_VERSION
 from app.errors import Refusal
 from app.http import (
+    authzen,
     checkpoints,
     determinations,
     documentation,
@@ -63,6 +64,8 @@ ROUTERS = (
     imports.router,
     determinations.router,
     gates.router,
+    authzen.router,
+    authzen.discovery,
     obligations.router,
     checkpoints.router,
     ledger.router,
@@ -75,6 +78,7 @@ OPEN = frozenset(
         "/healthz",
         "/readyz",
         "/metrics",
+        "/.well-known/authzen-configuration",
         "/v1/ledger/checkpoint",
         "/v1/ledger/keys",
         "/v1/ledger/tile/{level}/{place}",
@@ -131,6 +135,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.state.turns = Turns(Queue(settings.backtests_at_once), Queue(settings.explanations_at_once))
     app.state.attestor = _attestor(settings)
     app.state.issuers = _issuers(settings)
+    app.state.public_url = settings.public_url
     app.state.import_keys = _import_keys(settings)
     app.state.witness_quorum = settings.witness_quorum
     app.state.metrics = Metrics(store, work, follower, signer)

@@ -1,9 +1,10 @@
 """The opaque cursors of lists: of those that run from the newest entry of the ledger to the oldest,
-and of obligations, which come in the order of their dues.
+of obligations, which come in the order of their dues, and of what is searched for.
 """
 
 import base64
 import binascii
+import hashlib
 import re
 from typing import Final
 
@@ -52,6 +53,27 @@ def read_due_cursor(given: str | None) -> Place | None:
         if due_cursor(place) == given:
             return place
     raise _not_ours()
+
+
+def search_token(first: int, about: bytes) -> str:
+    """The token of the page that looks from that ledger index on, for the search *about* tells of."""
+    return _written(f"az1:{first}:{_told(about)}")
+
+
+def read_search_token(given: str, about: bytes) -> int:
+    """From which ledger index on the page looks. Raises `InvalidParameter` where the token is not ours,
+    or of another search.
+    """
+    version, _, rest = _read(given).partition(":")
+    first, _, told = rest.partition(":")
+    ours = version == "az1" and first.isdecimal() and len(first) < 19
+    if ours and told == _told(about) and search_token(int(first), about) == given:
+        return int(first)
+    raise _not_ours()
+
+
+def _told(about: bytes) -> str:
+    return hashlib.sha256(about).hexdigest()[:16]
 
 
 # Each cursor has one spelling: that which we gave.

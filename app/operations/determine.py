@@ -112,8 +112,7 @@ async def append_unless_alone(
         (
             SoleApprover(one.asked.model, alone.sign_offs, alone.assessments, place_of(i))
             for i, one in enumerate(decided)
-            if one.determination.decision != Decision.DENY.value
-            and (alone := _approved_alone(one.asked, one.policy, one.snapshot, one.at)) is not None
+            if (alone := passes_alone(one)) is not None
         ),
         None,
     )
@@ -137,6 +136,15 @@ async def append_unless_alone(
         if refused is not None:
             raise refused from None
         raise
+
+
+def passes_alone(one: Decided) -> Alone | None:
+    """Who found and alone approved what this answer would let pass; `None`: nobody did, or nothing
+    passes.
+    """
+    if one.determination.decision == Decision.DENY.value:
+        return None
+    return _approved_alone(one.asked, one.policy, one.snapshot, one.at)
 
 
 def _approved_alone(

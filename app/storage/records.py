@@ -232,6 +232,17 @@ async def model_record(
     return await _first(connection, asked)
 
 
+async def models_from(connection: AsyncConnection, first: int, limit: int) -> list[tuple[int, str]]:
+    """The first model versions registered from that ledger index on, each behind its own."""
+    asked = (
+        select(model_version.c.index, model_version.c.model)
+        .where(model_version.c.index >= first)
+        .order_by(model_version.c.index)
+        .limit(limit)
+    )
+    return [(index, model) for index, model in await connection.execute(asked)]
+
+
 async def models_with(connection: AsyncConnection, weights: str) -> tuple[Recorded, ...]:
     """The registrations with those weights, in the order of recording."""
     asked = (

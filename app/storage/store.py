@@ -589,6 +589,11 @@ class Store:
             if one.record.kind is kind and one.withdrawn is None
         ]
 
+    async def models_from(self, first: int, limit: int) -> list[tuple[int, str]]:
+        """The first model versions registered from that ledger index on, each behind its own."""
+        async with self._reading() as connection:
+            return await records.models_from(connection, first, limit)
+
     async def activated_policies(self) -> tuple[tuple[str, ...], int]:
         """The policies of which a version was ever activated, and the version of the stream
         `policies` at which that was read: from memory where it was read before.
