@@ -28,6 +28,11 @@ class Settings(BaseSettings):
     """Which roles of policies that key speaks for, separated by spaces; `*`: all of them."""
     issuers_file: Path | None = None
     """Whose tokens are believed beside API keys, and who they speak for: see `docs/operations.md`."""
+    integrations_file: Path | None = None
+    """Which orchestrators and registries may call without a key of ours: see `docs/integrations`."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """How often one credential may call each process; more is answered 429. By default as often as it
+    likes."""
     log_name: str = "localhost/aslgate"
     """The ledger's name, a URL without its scheme. Fixed at the first start."""
     attestation_key_file: Path | None = None

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from app.errors import Refusal
 from app.http.door import Door
 from app.http.server import PromptHttpProtocol
+from app.integrations.bindings import UnusableBindings
 from app.integrations.issuers import UnusableIssuers
 from app.ledger.statement import AttestationKey, NotAKey
 from app.main import create_app
@@ -68,6 +69,7 @@ UNUSABLE = (
     UnfitRole,
     UnfitServer,
     UnusableAddress,
+    UnusableBindings,
     UnusableIssuers,
     UnusableKey,
     UnusableSigner,
