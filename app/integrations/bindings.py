@@ -90,7 +90,17 @@ class SecretFile:
                 raise ValueError("must be the absolute path of a file")
             return cls(path)
 
-        return core_schema.no_info_after_validator_function(of, core_schema.str_schema())
+        return core_schema.json_or_python_schema(
+            json_schema=(
+                text := core_schema.chain_schema(
+                    [core_schema.str_schema(), core_schema.no_info_plain_validator_function(of)]
+                )
+            ),
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), text]),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda one: str(one.path)
+            ),
+        )
 
 
 def _a_service(value: str) -> str:
@@ -203,7 +213,8 @@ def read_bindings(
                 at = pointer("bindings", number, "name")
                 faults.append(Fault(at, "repeated", f"`{name}` is the name of another binding"))
         if faults:
-            raise InvalidDocument(tuple(place(fault, file.places) for fault in faults))
+            placed = [place(fault, file.places) for fault in faults]
+            raise InvalidDocument(tuple(sorted(placed, key=lambda f: (f.line or 0, f.pointer))))
     except InvalidDocument as invalid:
         raise UnusableBindings("\n".join(map(_told, invalid.faults))) from None
     except Refusal as refusal:
