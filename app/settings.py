@@ -33,6 +33,13 @@ class Settings(BaseSettings):
     requests_per_minute: int | None = Field(default=None, ge=1)
     """How often one credential may call each process; more is answered 429. By default as often as it
     likes."""
+    tls_certificate_file: Path | None = None
+    """The certificate that the service shows, in PEM with its chain; then it speaks HTTPS and nothing
+    else."""
+    tls_key_file: Path | None = None
+    """The key of that certificate, in PEM."""
+    tls_client_ca_file: Path | None = None
+    """Whose certificates every client must show one of."""
     log_name: str = "localhost/aslgate"
     """The ledger's name, a URL without its scheme. Fixed at the first start."""
     attestation_key_file: Path | None = None
