@@ -7,6 +7,8 @@ independent RFC 8785 writer.
 """
 
 import hashlib
+import json
+from decimal import Decimal
 
 import orjson
 
@@ -18,6 +20,22 @@ def canonical_json(value: object) -> bytes:
     """
     _refuse_what_has_no_canonical_form(value)
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def exact_json(value: object, indent: str = "") -> str:
+    """*value* as indented JSON in which a `Decimal` is a number with all of its digits.
+
+    For what a caller is shown and sends on; what is recorded and hashed is `canonical_json`.
+    """
+    inner = indent + "  "
+    if isinstance(value, Decimal):
+        return format(value, "f") if value == 0 or abs(value) >= Decimal("1e-6") else str(value)
+    if isinstance(value, dict) and value:
+        entries = (f"{inner}{json.dumps(k)}: {exact_json(v, inner)}" for k, v in value.items())
+        return "{\n" + ",\n".join(entries) + f"\n{indent}}}"
+    if isinstance(value, list | tuple) and value:
+        return "[\n" + ",\n".join(inner + exact_json(v, inner) for v in value) + f"\n{indent}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def sha256_hex(data: bytes) -> str:

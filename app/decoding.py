@@ -24,6 +24,8 @@ from app.errors import DocumentTooLarge, Fault, UndecodableDocument
 
 MAX_DEPTH: Final = 32
 """How many lists and mappings may stand inside each other."""
+MAX_FOREIGN_DEPTH: Final = 256
+"""The same, in a document of another system: logs hold whole conversations."""
 MAX_INTEGER: Final = 2**53 - 1
 """The largest integer, either way, that every JSON reader keeps exactly (RFC 8259, section 6)."""
 MAX_DIGITS: Final = 34
@@ -94,7 +96,7 @@ def decode_json(data: bytes) -> object:
 
 
 @dataclass(frozen=True, slots=True)
-class _Unusable:
+class Unusable:
     """Stands in the tree for a number that we do not take, until its place is known."""
 
     code: str
@@ -109,17 +111,17 @@ class _RepeatedKeys(list[tuple[str, object]]):
 _HARMLESS: Final = frozenset({int, Decimal, bool, type(None)})
 
 
-def _integer(literal: str) -> int | _Unusable:
+def _integer(literal: str) -> int | Unusable:
     # 17 characters hold a sign and 16 digits; Python refuses to read thousands of them.
     if len(literal) > 17 or abs(int(literal)) > MAX_INTEGER:
-        return _Unusable(
+        return Unusable(
             "number-out-of-range",
-            f"`{_shown(literal)}` is beyond 2^53 - 1, and not every reader keeps it; write it as text",
+            f"`{shown(literal)}` is beyond 2^53 - 1, and not every reader keeps it; write it as text",
         )
     return int(literal)
 
 
-def _decimal(literal: str) -> Decimal | _Unusable:
+def _decimal(literal: str) -> Decimal | Unusable:
     try:
         if len(literal) > _MAX_NUMBER_CHARACTERS:
             raise InvalidOperation
@@ -130,18 +132,16 @@ def _decimal(literal: str) -> Decimal | _Unusable:
     if number.is_zero():
         return Decimal(0)
     if not _SMALLEST <= number.copy_abs() <= _LARGEST or len(number.as_tuple().digits) > MAX_DIGITS:
-        return _Unusable(
+        return Unusable(
             "number-out-of-range",
-            f"`{_shown(literal)}` has too many digits or is too large or small; "
+            f"`{shown(literal)}` has too many digits or is too large or small; "
             f"use at most {MAX_DIGITS} digits between 1e-30 and 1e30",
         )
     return number
 
 
-def _not_a_number(literal: str) -> _Unusable:
-    return _Unusable(
-        "not-a-number", f"`{literal}` is not a JSON number; write null or leave it out"
-    )
+def _not_a_number(literal: str) -> Unusable:
+    return Unusable("not-a-number", f"`{literal}` is not a JSON number; write null or leave it out")
 
 
 def _entries(pairs: list[tuple[str, object]]) -> dict[str, object] | _RepeatedKeys:
@@ -173,7 +173,7 @@ def _json_faults(value: object, path: tuple[str | int, ...]) -> Iterator[Fault]:
         for index, item in enumerate(value):
             if type(item) not in _HARMLESS:
                 yield from _json_faults(item, (*path, index))
-    elif isinstance(value, _Unusable):
+    elif isinstance(value, Unusable):
         yield Fault(pointer(*path), value.code, value.message)
 
 
@@ -184,25 +184,62 @@ def _entry_faults(
         # Such a key could not be printed in a pointer, so the fault is its object's.
         if problem := _problem_of(key):
             code, message = problem
-            yield Fault(pointer(*path), code, f"in the key `{_shown(key)}`: {message}")
+            yield Fault(pointer(*path), code, f"in the key `{shown(key)}`: {message}")
         elif type(item) not in _HARMLESS:
             yield from _json_faults(item, (*path, key))
 
 
-def _refuse_deep_json(text: str) -> None:
+def decode_foreign_json(data: bytes, *, max_bytes: int) -> object:
+    """The value of a JSON document that another system wrote, of which a reader takes what it knows.
+
+    Numbers that we do not take (`NaN`, an integer of 60 digits) stay in the tree as `Unusable`, for
+    whoever wants that one to refuse it. Text is as it came, characters that cannot be seen included.
+    Raises `DocumentTooLarge` and `UndecodableDocument`: a key that stands twice in one object is read
+    in two ways, and refused wherever it stands.
+    """
+    if len(data) > max_bytes:
+        raise DocumentTooLarge(max_bytes)
+    text = _utf8(data)
+    if not text.strip(" \t\r\n"):
+        raise UndecodableDocument((Fault("", "empty", "the document is empty", 1, 1),))
+    _refuse_deep_json(text, MAX_FOREIGN_DEPTH)
+    try:
+        return _FOREIGN_JSON.decode(text)
+    except json.JSONDecodeError as error:
+        raise UndecodableDocument((_json_syntax_fault(error),)) from None
+
+
+def _entries_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        count = Counter(key for key, _ in pairs)
+        twice = next(key for key in count if count[key] > 1)
+        raise UndecodableDocument((Fault("", "duplicate-key", _repeated(twice)),))
+    return entries
+
+
+_FOREIGN_JSON: Final = json.JSONDecoder(
+    parse_int=_integer,
+    parse_float=_decimal,
+    parse_constant=_not_a_number,
+    object_pairs_hook=_entries_once,
+)
+
+
+def _refuse_deep_json(text: str, most: int = MAX_DEPTH) -> None:
     """Refuse before the parser, which recurses, sees it."""
-    if text.count("[") + text.count("{") <= MAX_DEPTH:
+    if text.count("[") + text.count("{") <= most:
         return
     brackets = "".join(_JSON_BRACKETS.findall(text))
-    if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) <= MAX_DEPTH:
+    if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) <= most:
         return
     depth = 0
     for run in _JSON_BRACKETS.finditer(text):
         for index in range(*run.span(1)):
             depth += _STEP[text[index]]
-            if depth > MAX_DEPTH:
+            if depth > most:
                 place = _place_of(text, index)
-                raise UndecodableDocument((Fault("", "too-deep", _TOO_DEEP, *place),))
+                raise UndecodableDocument((Fault("", "too-deep", _too_deep(most), *place),))
 
 
 def _json_syntax_fault(error: json.JSONDecodeError) -> Fault:
@@ -362,16 +399,16 @@ class _YamlTree:
         ):
             yield self._fault(event, "syntax", message, step)
         if isinstance(event, yaml.AliasEvent):
-            message = f"write out what `*{_shown(event.anchor or '')}` stands for"
+            message = f"write out what `*{shown(event.anchor or '')}` stands for"
             yield self._fault(event, "alias", message, step)
         elif event.anchor is not None:
-            message = f"remove the anchor `&{_shown(event.anchor)}`"
+            message = f"remove the anchor `&{shown(event.anchor)}`"
             yield self._fault(event, "anchor", message, step)
         if (
             isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
             and event.tag is not None
         ):
-            yield self._fault(event, "tag", f"remove the tag `{_shown(event.tag)}`", step)
+            yield self._fault(event, "tag", f"remove the tag `{shown(event.tag)}`", step)
 
         if parent is not None and isinstance(parent.value, dict) and parent.expects_key:
             parent.expects_key = False
@@ -436,7 +473,7 @@ class _YamlTree:
         in_brackets = bool(event.flow_style or (self._open and self._open[-1].in_brackets))
         self._open.append(_Open(value, place, step, in_brackets))
         if len(self._open) > MAX_DEPTH:
-            yield self._fault(event, "too-deep", _TOO_DEEP)
+            yield self._fault(event, "too-deep", _too_deep(MAX_DEPTH))
 
     def _scalar(self, event: yaml.ScalarEvent) -> str | None:
         """The scalar's text, None for a plain null; notes where tabs may stand."""
@@ -524,11 +561,13 @@ def _place_at(mark: _Mark | None) -> tuple[int, int]:
 
 # --- what both share ---------------------------------------------------------------------------
 
-_TOO_DEEP: Final = f"lists and mappings stand more than {MAX_DEPTH} deep in each other"
+
+def _too_deep(most: int) -> str:
+    return f"lists and mappings stand more than {most} deep in each other"
 
 
 def _repeated(key: str) -> str:
-    return f"the key `{_shown(key)}` stands more than once in this mapping; keep one"
+    return f"the key `{shown(key)}` stands more than once in this mapping; keep one"
 
 
 def _utf8(data: bytes) -> str:
@@ -563,9 +602,9 @@ def _place_of(text: str, index: int) -> tuple[int, int]:
     return text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)
 
 
-def _shown(text: str) -> str:
-    """*text* fit for a message: not long, and nothing in it that cannot be seen."""
-    short = text if len(text) <= 40 else f"{text[:40]}…"
+def shown(text: str, most: int = 40) -> str:
+    """*text* fit for a message: at most *most* characters of it, and nothing that cannot be seen."""
+    short = text if len(text) <= most else f"{text[:most]}…"
     return repr(short)[1:-1]
 
 

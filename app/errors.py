@@ -156,15 +156,34 @@ class RoleNotHeld(Refusal):
 
 @dataclass(eq=False)
 class SoleApprover(Refusal):
-    """Who recorded a finding that permits would be the only one to have approved on it."""
+    """Who recorded a finding that permits is, or would be, the only one to have approved on it.
+
+    `sign_offs` and `assessments`: by their ids, what an answer would have rested on. `pointer`: which
+    question of several it is.
+    """
 
     model: str
+    sign_offs: tuple[str, ...] = ()
+    assessments: tuple[str, ...] = ()
+    pointer: str | None = None
 
     def __str__(self) -> str:
+        if not self.sign_offs:
+            return (
+                f"what permits `{self.model}` would be found and approved by one and the same: "
+                "somebody else must approve first"
+            )
+        place = f"{self.pointer}: " if self.pointer else ""
+        found, approved = _listed(self.assessments), _listed(self.sign_offs)
         return (
-            f"what permits `{self.model}` would be found and approved by one and the same: somebody "
-            "else must approve first"
+            f"{place}what permits `{self.model}` was found ({found}) and approved ({approved}) by one "
+            "and the same, and by nobody else: somebody else must approve first"
         )
+
+
+def _listed(ids: tuple[str, ...]) -> str:
+    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+    return ", ".join(f"`{id}`" for id in ids[:3]) + more
 
 
 @dataclass(eq=False)

@@ -22,6 +22,7 @@ from app.http import (
     evidence,
     gates,
     health,
+    imports,
     integrations,
     keys,
     ledger,
@@ -43,6 +44,7 @@ from app.http.rates import Rates
 from app.integrations.bindings import Binding, Bindings, UnusableBindings, read_bindings
 from app.integrations.issuers import Issuers, UnusableIssuers, read_issuers
 from app.integrations.witness import read_witnesses
+from app.ledger.envelope import NotAPublicKey, SignerKey, read_signer_keys
 from app.ledger.note import InvalidNote
 from app.ledger.statement import AttestationKey, NotAKey
 from app.operations.attest import Attestor
@@ -63,6 +65,7 @@ ROUTERS = (
     shadows.router,
     model_versions.router,
     evidence.router,
+    imports.router,
     determinations.router,
     gates.router,
     obligations.router,
@@ -147,6 +150,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.state.bindings = bindings
     app.state.rates = Rates()
     app.state.requests_per_minute = settings.requests_per_minute
+    app.state.import_keys = _import_keys(settings)
     app.state.witness_quorum = settings.witness_quorum
     app.state.metrics = Metrics(store, work, follower, inbox, signer)
     problems.install(app, methods_at)
@@ -188,6 +192,17 @@ def _bindings(settings: Settings) -> Bindings:
     except UnusableBindings as fault:
         faults = [f"{path}:{line}" for line in str(fault).splitlines()]
         raise UnusableBindings("\n".join(faults)) from None
+
+
+def _import_keys(settings: Settings) -> tuple[SignerKey, ...]:
+    """Whose signatures over evaluation logs are believed. Raises `NotAPublicKey` and `OSError`."""
+    path = settings.import_keys_file
+    if path is None:
+        return ()
+    try:
+        return read_signer_keys(path.read_text("utf-8", "replace"))
+    except NotAPublicKey as fault:
+        raise NotAPublicKey(f"`{path}`: {fault}") from None
 
 
 def _attestor(settings: Settings) -> Attestor | None:

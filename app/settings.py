@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     """The key of that certificate, in PEM."""
     tls_client_ca_file: Path | None = None
     """Whose certificates every client must show one of."""
+    import_keys_file: Path | None = None
+    """The public keys, PEM, of those who may sign evaluation logs; see `docs/integrations/`."""
     log_name: str = "localhost/aslgate"
     """The ledger's name, a URL without its scheme. Fixed at the first start."""
     attestation_key_file: Path | None = None

@@ -9,6 +9,7 @@ from app.cli import (
     attest,
     audit,
     export,
+    imports,
     keys,
     ledger,
     obligations,
@@ -38,6 +39,7 @@ app.command()(service.settle)
 app.command()(obligations.obligations)
 app.command()(audit.audit)
 app.command()(openapi.openapi)
+app.command("import")(imports.import_log)
 app.add_typer(keys.commands, name="keys")
 app.add_typer(ledger.commands, name="ledger")
 ledger.commands.command("watch")(watch.watch_log)

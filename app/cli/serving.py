@@ -26,6 +26,7 @@ from app.http.server import PromptHttpProtocol
 from app.http.tls import ServerTls, UnusableTls
 from app.integrations.bindings import UnusableBindings
 from app.integrations.issuers import UnusableIssuers
+from app.ledger.envelope import NotAPublicKey
 from app.ledger.statement import AttestationKey, NotAKey
 from app.main import create_app
 from app.settings import Settings
@@ -66,6 +67,7 @@ UNUSABLE = (
     EmbeddedPostgresError,
     LedgerFault,
     NotAKey,
+    NotAPublicKey,
     Refusal,
     UnfitRole,
     UnfitServer,

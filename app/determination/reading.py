@@ -5,7 +5,7 @@ not lapsed; what counts against never lapses, and only something newer that perm
 Where two pieces speak for the same instant, the stricter one counts.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -861,6 +861,20 @@ class Read:
         reversal = self._next_reversal({role})
         ends += [] if reversal is None else [reversal]
         return Reading(Truth.YES, frozenset({id}), min(ends, default=None))
+
+    def approvals(self, action: str, verbs: Set[Verb]) -> list[str]:
+        """The sign-offs by any role that did one of *verbs* about the action and stand: none that was
+        taken back, nor is older than the version lets that of its role be.
+        """
+        lasting = {one.role: one.max_age for one in self.policy.actions[action].sign_offs}
+        return [
+            one.id
+            for one in self._sign_offs
+            if one.sign_off.action == action
+            and one.sign_off.verb in verbs
+            and one.at <= self.at < _forever(one.at, lasting.get(one.sign_off.role))
+            and not self._taken_back(one)
+        ]
 
     # --- exceptions and orders -----------------------------------------------------------------
 

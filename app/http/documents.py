@@ -451,6 +451,10 @@ class ProblemDetails(BaseModel):
     """The whole of it where `enforce=true` refused; its id where it is superseded."""
     gate: GateAnswer | None = None
     """The whole of it where `enforce=true` refused."""
+    sign_offs: tuple[str, ...] | None = None
+    """The ids of the approvals that one person gave, and nobody else."""
+    assessments: tuple[str, ...] | None = None
+    """The ids of what the same person found."""
 
 
 ANSWERS: Final[dict[str, type[BaseModel]]] = {}

@@ -163,6 +163,9 @@ def refusal_response(refusal: Refusal) -> Response:
         refusal, DeterminationSuperseded | DeterminationLapsed | NotAboutNow | NotRecomputable
     ):
         more["determination"] = refusal.determination
+    elif isinstance(refusal, SoleApprover) and refusal.sign_offs:
+        more["sign_offs"] = refusal.sign_offs
+        more["assessments"] = refusal.assessments
     return problem_response(PROBLEMS[type(refusal)], str(refusal), headers, **more)
 
 

@@ -25,6 +25,7 @@ from app.operations.determine import (
     Asked,
     Decided,
     Standing,
+    append_unless_alone,
     decide_on,
     draft_of,
     expired,
@@ -35,6 +36,7 @@ from app.operations.determine import (
     refuse_superseded,
     refuse_too_much,
     say_leaning,
+    stands_alone,
 )
 from app.policy.timeline import PolicyInForce, in_force_at
 from app.policy.version import PolicyVersion
@@ -126,7 +128,8 @@ async def ask_gate(
     of the records, in one durable commit.
 
     Where no policy applies it is closed. Raises `InvalidDocument` where the answers would name too
-    much evidence for one commit, `DeterminationSuperseded` where the idempotency
+    much evidence for one commit, `SoleApprover` where one of the determinations would let pass what one
+    and the same found and alone approved, `DeterminationSuperseded` where the idempotency
     key's recorded answer no longer answers, `Unavailable` where it cannot be recorded now.
     """
     appended = await recorded_anew(
@@ -168,13 +171,8 @@ async def _decide_and_record(
         return document
 
     row = GateRow(gate.id, gate.model, gate.action, gate.decision, context.now, gate.valid_until)
-    appended = await context.store.ledger.append(
-        [*drafts, Draft(Kind.GATE, gate.id, row, build)],
-        actor=context.actor,
-        rests_on=read.rests_on(),
-        touches=(),
-        key=context.key,
-    )
+    drafts.append(Draft(Kind.GATE, gate.id, row, build))
+    appended = await append_unless_alone(context, decided, drafts, read.rests_on())
     say_leaning(context, decided, appended)
     return appended
 
@@ -346,4 +344,6 @@ async def standing_of_gate(context: Context, gate: Recorded) -> Standing:
     names, _ = await context.store.activated_policies()
     for name in () if superseded else names:
         superseded = superseded or await moved_since(context, document["model"], name, index)
+    for one in () if superseded else determinations.values():
+        superseded = superseded or await stands_alone(context, orjson.loads(one.document))
     return Standing(superseded, expired(context, document))

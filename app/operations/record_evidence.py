@@ -16,6 +16,7 @@ from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 from app.canonical import canonical_json
 from app.decoding import pointer
+from app.determination.alone import APPROVING, PERMITTING
 from app.errors import (
     AlreadyRecorded,
     Fault,
@@ -57,7 +58,6 @@ from app.storage.store import (
     model_stream,
     weights_stream,
 )
-from app.vocabulary import Outcome, Verb
 
 CLOCK_SLACK: Final = timedelta(minutes=1)
 """How far a client's clock may be ahead of ours."""
@@ -219,12 +219,6 @@ async def record_sign_off(context: Context, sign_off: SignOff) -> Appended:
         rests_on=(found_stream(about, context.principal),) if approves else (),
         moves=(approved_stream(about, context.principal),) if approves else (),
     )
-
-
-PERMITTING: Final = frozenset({Outcome.RULED_OUT, Outcome.BOUNDED_BY, Outcome.CARRIED_OVER})
-"""The findings that may let an action pass."""
-APPROVING: Final = frozenset({Verb.APPROVED, Verb.DECIDED})
-"""What a sign-off does that lets an action pass."""
 
 
 async def _weights_or_name(context: Context, model: str) -> str:

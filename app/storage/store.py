@@ -244,6 +244,8 @@ class Snapshot:
     policies: Policies
     model: ModelVersion | None
     evidence: Evidence = field(default_factory=Evidence)
+    recorded_by: Mapping[str, str] = field(default_factory=dict)
+    """By id, who recorded each piece of the evidence. It is no part of what is decided on."""
 
     @property
     def timeline(self) -> tuple[PolicyInForce, ...]:
@@ -608,7 +610,7 @@ class Store:
             async with self._reading() as connection:
                 past = await self._read_policies(connection, policy, known_at)
                 read = await self._read_model(connection, model, known_at)
-            return Snapshot({}, past, read.model, read.evidence)
+            return Snapshot({}, past, read.model, read.evidence, read.recorded_by)
         policies, read_now = self._policies.get(policy), self._models.get(model)
         if not from_memory:
             policies, read_now = await self._read_both(policy, model)
@@ -622,12 +624,13 @@ class Store:
             policies,
             read_now.model,
             read_now.evidence,
+            read_now.recorded_by,
         )
 
     async def with_others(self, model: str, evidence: Evidence) -> Evidence:
         """*evidence* on *model* with what is recorded of the model versions that it leans on."""
         async with self._deciding() as connection:
-            others, _ = await self._read_others(connection, model, evidence, None)
+            others, _ = await self._read_others(connection, model, evidence, None, {})
         return replace(evidence, others=others)
 
     async def _read_both(self, policy: str, model: str) -> "tuple[Policies, _ModelRead]":
@@ -656,20 +659,28 @@ class Store:
         self, connection: AsyncConnection, model: str, known_at: int | None
     ) -> "_ModelRead":
         """The model version, the evidence on it, and that on those which its findings lean on."""
-        asked, evidence = await self._read_one(connection, model, known_at)
-        others, streams = await self._read_others(connection, model, evidence, known_at)
+        by: dict[str, str] = {}
+        asked, evidence = await self._read_one(connection, model, known_at, by)
+        others, streams = await self._read_others(connection, model, evidence, known_at, by)
         streams |= _streams_of(model, asked)
         return _ModelRead(
             await records.stream_versions(connection, streams),
             asked,
             replace(evidence, others=others),
+            by,
         )
 
     async def _read_others(
-        self, connection: AsyncConnection, model: str, evidence: Evidence, known_at: int | None
+        self,
+        connection: AsyncConnection,
+        model: str,
+        evidence: Evidence,
+        known_at: int | None,
+        by: dict[str, str],
     ) -> tuple[dict[str, OtherModel], set[str]]:
         """The other model versions that findings on *model* lean on, and the streams that tell of
-        them: nearest first, and of as near ones those whose names come first.
+        them: nearest first, and of as near ones those whose names come first. *by* is told who
+        recorded each piece.
         """
         streams: set[str] = set()
         others: dict[str, OtherModel] = {}
@@ -677,7 +688,7 @@ class Store:
         while nearest and len(others) < MOST_OTHERS:
             next_nearest: set[str] = set()
             for name in sorted(nearest - others.keys() - {model})[: MOST_OTHERS - len(others)]:
-                other, on_other = await self._read_one(connection, name, known_at)
+                other, on_other = await self._read_one(connection, name, known_at, by)
                 streams |= _streams_of(name, other)
                 if other is not None:
                     others[name] = OtherModel(other, on_other)
@@ -686,9 +697,11 @@ class Store:
         return others, streams
 
     async def _read_one(
-        self, connection: AsyncConnection, model: str, known_at: int | None
+        self, connection: AsyncConnection, model: str, known_at: int | None, by: dict[str, str]
     ) -> tuple[ModelVersion | None, Evidence]:
-        """One model version, if it is registered, and the evidence on it alone."""
+        """One model version, if it is registered, and the evidence on it alone; *by* is told who
+        recorded each piece.
+        """
         record = await records.model_record(connection, model, known_at=known_at)
         if record is None:
             return None, Evidence()
@@ -700,6 +713,7 @@ class Store:
         for one in found:
             if one.withdrawn is None:
                 pieces[one.record.kind].append(one.record)
+                by[one.record.subject] = one.by
         approvals: Mapping[str, Sequence[Recorded]] = {}
         if pieces[Kind.EXCEPTION]:
             approvals = await records.approvals_on(connection, model, known_at=known_at)
@@ -782,6 +796,7 @@ class _ModelRead:
     streams: Mapping[str, int]
     model: ModelVersion | None
     evidence: Evidence
+    recorded_by: Mapping[str, str]
 
 
 def in_force_from(activation: RecordedActivation) -> datetime:

@@ -22,7 +22,7 @@ from app.http.bindings import Calling, admits, binding_of
 from app.http.callers import now
 from app.http.permissions import Permission
 from app.integrations.bindings import Binding, Bindings, SecretFile
-from app.integrations.foreign import (
+from app.integrations.deliveries import (
     ForeignDocument,
     read_foreign,
     refuse_stale,
