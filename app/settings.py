@@ -39,6 +39,18 @@ class Settings(BaseSettings):
     """Which roles of policies that key speaks for, separated by spaces; `*`: all of them."""
     issuers_file: Path | None = None
     """Whose tokens are believed beside API keys, and who they speak for: see `docs/operations.md`."""
+    integrations_file: Path | None = None
+    """Which orchestrators and registries may call without a key of ours: see `docs/integrations`."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """How often one credential may call each process; more is answered 429. By default as often as it
+    likes."""
+    tls_certificate_file: Path | None = None
+    """The certificate that the service shows, in PEM with its chain; then it speaks HTTPS and nothing
+    else."""
+    tls_key_file: Path | None = None
+    """The key of that certificate, in PEM."""
+    tls_client_ca_file: Path | None = None
+    """Whose certificates every client must show one of."""
     import_keys_file: Path | None = None
     """The public keys, PEM, of those who may sign evaluation logs; see `docs/integrations/`."""
     log_name: str = "localhost/aslgate"

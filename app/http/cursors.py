@@ -1,5 +1,5 @@
-"""The opaque cursors of lists: of those that run from the newest entry of the ledger to the oldest,
-of obligations, which come in the order of their dues, and of what is searched for.
+"""The opaque cursors of lists: of those that run from the newest entry of the ledger to the oldest, of
+obligations, which come in the order of their dues, of what is searched for, and of deliveries.
 """
 
 import base64
@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 from app.errors import InvalidParameter
+from app.storage.inbox import DeliveryPlace
 from app.storage.obligations import Place
 from app.vocabulary import read_instant, write_instant
 
@@ -74,6 +75,27 @@ def read_search_token(given: str, about: bytes) -> int:
 
 def _told(about: bytes) -> str:
     return hashlib.sha256(about).hexdigest()[:16]
+
+
+def delivery_cursor(place: DeliveryPlace) -> str:
+    """The cursor of the page that begins below that place among the deliveries to a binding."""
+    return _written(f"inbox1:{write_instant(place.received_at)} {place.id}")
+
+
+def read_delivery_cursor(given: str | None) -> DeliveryPlace | None:
+    """Below which place the page begins; `None`: with the newest. Raises `InvalidParameter`."""
+    if given is None:
+        return None
+    version, _, rest = _read(given).partition(":")
+    at, _, id = rest.partition(" ")
+    if version == "inbox1" and id:
+        try:
+            place = DeliveryPlace(read_instant(at), id)
+        except ValueError:
+            raise _not_ours() from None
+        if delivery_cursor(place) == given and id.isprintable():
+            return place
+    raise _not_ours()
 
 
 # Each cursor has one spelling: that which we gave.

@@ -16,6 +16,7 @@ from uuid_utils import uuid7
 from app.http.authzen import PREFIX
 from app.http.problems import failure_response, reason_of
 from app.operations.obligations import ObligationFollower
+from app.operations.receive import Inbox
 from app.operations.shadow import Shadows
 from app.operations.sign_checkpoints import Signer
 from app.storage.ledger import Ledger
@@ -65,6 +66,7 @@ class Metrics:
         store: Store,
         shadows: Shadows,
         follower: ObligationFollower,
+        inbox: Inbox,
         signer: Signer | None,
     ) -> None:
         self.registry = CollectorRegistry()
@@ -85,6 +87,7 @@ class Metrics:
         self.registry.register(_ExceptionMetrics(store.leaned_on))
         self.registry.register(_ShadowMetrics(shadows))
         self.registry.register(_ObligationMetrics(follower))
+        self.registry.register(_InboxMetrics(inbox))
         if signer is not None:
             self.registry.register(_SignerMetrics(signer))
 
@@ -158,6 +161,20 @@ class _ObligationMetrics(Collector):
         ):
             described = f"{text}, as last seen here"
             metric = GaugeMetricFamily(f"aslgate_obligations_{name}", described)
+            metric.add_metric([], value)
+            yield metric
+
+
+class _InboxMetrics(Collector):
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    def collect(self) -> Iterable[Metric]:
+        for name, text, value in (
+            ("waiting", "Deliveries that are still to be worked on", self._inbox.waiting),
+            ("failed", "Deliveries that were given up", self._inbox.failed),
+        ):
+            metric = GaugeMetricFamily(f"aslgate_inbox_{name}", f"{text}, as last seen here")
             metric.add_metric([], value)
             yield metric
 
