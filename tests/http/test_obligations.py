@@ -349,6 +349,8 @@ async def test_one_that_is_overdue_denies_until_it_is_fulfilled(
     then = await decide(client, "m@1", known_at=late["ledger"]["index"])
 
     (reason,) = (one for one in late["reasons"] if one["blocks"])
+    page = await client.get(f"/v1/determinations/{after['id']}/explanation")
+    assert page.status_code == 200, page.text
     assert (late["decision"], reason["code"]) == ("deny", "obligation.overdue")
     assert one["status"] == "overdue"
     assert (after["decision"], after["valid_until"]) == ("allow", None)
