@@ -17,6 +17,7 @@ from app.assessment.sign_offs import SignOff
 from app.canonical import canonical_json
 from app.decoding import pointer
 from app.determination.alone import APPROVING, PERMITTING
+from app.determination.obligations import starts_binding_clock
 from app.errors import (
     AlreadyRecorded,
     Fault,
@@ -287,7 +288,9 @@ async def withdraw(context: Context, kind: Kind, id: str, withdrawal: Withdrawal
                 return InvalidDocument((fault,))
         if known.withdrawn:
             return AlreadyRecorded("withdrawal of", id, "it was withdrawn before")
-        if not context.is_by_caller(known.recorded_by) and known.may_count_against():
+        if context.is_by_caller(known.recorded_by):
+            return None
+        if known.may_count_against() or await _asks_anew(context, known):
             return WithdrawalByAnother(kind.value, id)
         return None
 
@@ -298,6 +301,15 @@ async def withdraw(context: Context, kind: Kind, id: str, withdrawal: Withdrawal
         return Draft(Kind.WITHDRAWAL, own, WithdrawalRow(own, id, known.model), lambda _: document)
 
     return await record_on(context, kind, id, refusal, draft)
+
+
+async def _asks_anew(context: Context, known: KnownEvidence) -> bool:
+    """Whether it is an assessment from which the clock of a binding obligation runs."""
+    says = known.says()
+    if not isinstance(says, Assessment):
+        return False
+    versions = (await context.store.known()).every_version()
+    return any(starts_binding_clock(version, says.kind) for version in versions)
 
 
 async def record_on(

@@ -19,6 +19,7 @@ from app.storage.tables import (
     determination,
     evidence,
     exception_approval,
+    fulfilment,
     gate,
     ledger_entry,
     ledger_head,
@@ -291,6 +292,21 @@ async def liftings_on(
 ) -> dict[str, tuple[Recorded, ...]]:
     """By order, the lifting of each order on *model* that was lifted."""
     return await _by_what(connection, lifting, "order_id", model, known_at)
+
+
+async def fulfilments_on(
+    connection: AsyncConnection, model: str, *, known_at: int | None = None
+) -> tuple[Recorded, ...]:
+    """The fulfilments of obligations on *model*, in the order of recording."""
+    asked = (
+        select(*_RECORD)
+        .join(fulfilment, fulfilment.c.index == ledger_entry.c.index)
+        .where(fulfilment.c.model == model)
+        .order_by(fulfilment.c.index)
+    )
+    if known_at is not None:
+        asked = asked.where(fulfilment.c.index < known_at)
+    return await _all(connection, asked)
 
 
 async def activated_policies(

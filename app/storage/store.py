@@ -65,7 +65,7 @@ from app.storage.database import (
 )
 from app.storage.keys import Credential
 from app.storage.ledger import Draft, Ledger, LedgerFault, Recorded, Stale
-from app.storage.said import EVIDENCE, approved, leans_on, lifted, piece, said
+from app.storage.said import EVIDENCE, approved, fulfilled, leans_on, lifted, piece, said
 
 USE_NOTED_EVERY: Final = timedelta(minutes=1)
 
@@ -102,7 +102,9 @@ def policy_stream(policy: str) -> str:
 
 
 def model_stream(model: str) -> str:
-    """The stream that moves whenever the model is registered or evidence on it is recorded."""
+    """The stream that moves whenever the model is registered, or evidence on it or a fulfilment of an
+    obligation is recorded.
+    """
     return f"model:{model}"
 
 
@@ -230,9 +232,13 @@ class KnownEvidence:
         """What the exception asks for, where it is one."""
         return said(RequestedException, self.record)
 
+    def says(self) -> BaseModel:
+        """What it says."""
+        return said(EVIDENCE[self.record.kind], self.record)
+
     def may_count_against(self) -> bool:
         """Whether it could stand in the way of an action; an order that could is never withdrawn."""
-        says = said(EVIDENCE[self.record.kind], self.record)
+        says = self.says()
         return isinstance(says, Assessment | SafeguardReport | SignOff) and says.may_count_against
 
 
@@ -666,6 +672,8 @@ class Store:
         """The model version, the evidence on it, and that on those which its findings lean on."""
         by: dict[str, str] = {}
         asked, evidence = await self._read_one(connection, model, known_at, by)
+        done = await records.fulfilments_on(connection, model, known_at=known_at)
+        evidence = replace(evidence, fulfilments=tuple(map(fulfilled, done)))
         others, streams = await self._read_others(connection, model, evidence, known_at, by)
         streams |= _streams_of(model, asked)
         return _ModelRead(

@@ -338,10 +338,12 @@ fulfilment: Final = Table(
     Column("id", Text, nullable=False),
     Column("obligation_id", Text, nullable=False),
     Column("determination_id", Text, ForeignKey("determination.id"), nullable=False),
+    Column("model", Text, nullable=False),
     Column("by", Text, nullable=False),
     Column("done_at", _INSTANT, nullable=False),
     UniqueConstraint("id"),
     UniqueConstraint("obligation_id", "determination_id"),
+    Index(None, "model", "index"),
 )
 """`determination_id` is the one that raised the obligation, which may be raised again by others."""
 
