@@ -59,6 +59,7 @@ from app.storage.store import (
     model_stream,
     weights_stream,
 )
+from app.vocabulary import is_slug
 
 CLOCK_SLACK: Final = timedelta(minutes=1)
 """How far a client's clock may be ahead of ours."""
@@ -163,11 +164,12 @@ async def record_assessment(context: Context, assessment: Assessment) -> Appende
 
 async def record_safeguard(context: Context, report: SafeguardReport) -> Appended:
     """Record *report*. Raises `InvalidDocument` naming everything in it that is unknown, and
-    `RoleNotHeld` where it is stated by a role of the policy that the caller does not hold: what no text
-    defines is met by nothing but that role's word.
+    `RoleNotHeld` where it is stated by what may be a role of the policy and the caller does not hold:
+    what no text defines is met by nothing but that role's word.
     """
     known = await context.store.known()
-    if any(report.stated_by in v.roles for v in known.versions.get(report.policy, ())):
+    # A later version may name that role, and then it counts as its word.
+    if is_slug(report.stated_by):
         context.refuse_unheld((report.stated_by,))
     since = report.valid_from
     faults = unknown_in_report(report, lambda policy: known.named_at(policy, since, context.now))
