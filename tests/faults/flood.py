@@ -164,9 +164,7 @@ def flood(port: int, model: str, rate: float, seconds: float, report: Path) -> N
     while True:
         now = time.monotonic()
         sending = now < begun + seconds
-        if not sending and (
-            now > begun + seconds + PATIENCE_SECONDS or len(idle) == len(open_)
-        ):
+        if not sending and (now > begun + seconds + PATIENCE_SECONDS or len(idle) == len(open_)):
             break
         while sending and due < (now - begun) * rate:
             if idle:

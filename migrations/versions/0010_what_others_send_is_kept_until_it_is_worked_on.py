@@ -13,8 +13,8 @@ The table is new, empty, and refers to no other.
 
 from alembic import op
 
-revision = "0012"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
