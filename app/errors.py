@@ -111,6 +111,39 @@ class Forbidden(Refusal):
 
 
 @dataclass(eq=False)
+class NotFromSender(Refusal):
+    """A delivery that is not signed as its binding says, or was signed too long ago.
+
+    `reason` is for our log: a caller is not told how near it came.
+    """
+
+    reason: str
+
+    def __str__(self) -> str:
+        return "the delivery is not signed by who it should come from, or not of this time"
+
+
+@dataclass(eq=False)
+class OutsideBinding(Refusal):
+    """A binding speaks of a model or an action that its settings do not let it speak of."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return f"this binding may not speak of `{self.what}`"
+
+
+@dataclass(eq=False)
+class TooManyRequests(Refusal):
+    """The caller asks more often than it may."""
+
+    after_seconds: int
+
+    def __str__(self) -> str:
+        return f"too many requests of this caller; ask again in {self.after_seconds} s"
+
+
+@dataclass(eq=False)
 class RoleNotHeld(Refusal):
     """The caller says what only a role of a policy can say, and does not hold that role."""
 
@@ -123,15 +156,34 @@ class RoleNotHeld(Refusal):
 
 @dataclass(eq=False)
 class SoleApprover(Refusal):
-    """Who recorded a finding that permits would be the only one to have approved on it."""
+    """Who recorded a finding that permits is, or would be, the only one to have approved on it.
+
+    `sign_offs` and `assessments`: by their ids, what an answer would have rested on. `pointer`: which
+    question of several it is.
+    """
 
     model: str
+    sign_offs: tuple[str, ...] = ()
+    assessments: tuple[str, ...] = ()
+    pointer: str | None = None
 
     def __str__(self) -> str:
+        if not self.sign_offs:
+            return (
+                f"what permits `{self.model}` would be found and approved by one and the same: "
+                "somebody else must approve first"
+            )
+        place = f"{self.pointer}: " if self.pointer else ""
+        found, approved = _listed(self.assessments), _listed(self.sign_offs)
         return (
-            f"what permits `{self.model}` would be found and approved by one and the same: somebody "
-            "else must approve first"
+            f"{place}what permits `{self.model}` was found ({found}) and approved ({approved}) by one "
+            "and the same, and by nobody else: somebody else must approve first"
         )
+
+
+def _listed(ids: tuple[str, ...]) -> str:
+    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+    return ", ".join(f"`{id}`" for id in ids[:3]) + more
 
 
 @dataclass(eq=False)
@@ -351,7 +403,7 @@ class Unavailable(Refusal):
     """We cannot decide or record now. Nothing is acknowledged; ask again.
 
     `reason` is a stable word: `queue-full`, `database`, `outcome-unknown`, `contention`, `stopping`,
-    `ledger`, `replica`, `clock`, `busy`, `checkpoint-pending`.
+    `ledger`, `replica`, `clock`, `busy`, `checkpoint-pending`, `issuer`, `secret`, `inbox-full`.
     `outcome-unknown` means that the record may or may not be there: repeat it with the same
     Idempotency-Key to learn which.
     """

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -16,6 +16,7 @@ from starlette.types import Scope
 from app.determination.record import ENGINE_VERSION
 from app.errors import Refusal
 from app.http import (
+    authzen,
     checkpoints,
     determinations,
     documentation,
@@ -23,6 +24,7 @@ from app.http import (
     gates,
     health,
     imports,
+    integrations,
     keys,
     ledger,
     model_versions,
@@ -31,13 +33,16 @@ from app.http import (
     problems,
     shadows,
 )
+from app.http.bindings import BindingAccess, permission_of
 from app.http.bodies import BODIES
-from app.http.callers import now, permission_of
+from app.http.callers import now
 from app.http.documents import ANSWERS
 from app.http.door import Door, Doorkeeper
 from app.http.guard import Guard
 from app.http.observability import Metrics, Observed
 from app.http.permissions import ROLES, Permission
+from app.http.rates import Rates
+from app.integrations.bindings import Binding, Bindings, UnusableBindings, read_bindings
 from app.integrations.issuers import Issuers, UnusableIssuers, read_issuers
 from app.integrations.witness import read_witnesses
 from app.ledger.envelope import NotAPublicKey, SignerKey, read_signer_keys
@@ -45,6 +50,7 @@ from app.ledger.note import InvalidNote
 from app.ledger.statement import AttestationKey, NotAKey
 from app.operations.attest import Attestor
 from app.operations.obligations import ObligationFollower
+from app.operations.receive import Handler, Inbox
 from app.operations.shadow import Shadows
 from app.operations.sign_checkpoints import Signer
 from app.operations.turns import Queue, Turns
@@ -63,18 +69,28 @@ ROUTERS = (
     imports.router,
     determinations.router,
     gates.router,
+    authzen.router,
+    authzen.discovery,
     obligations.router,
     checkpoints.router,
     ledger.router,
     keys.router,
+    integrations.router,
     health.router,
 )
+
+BINDINGS: Final[tuple[type[Binding], ...]] = ()
+"""The type of the bindings of each system that has routes."""
+
+HANDLERS: Final[Mapping[str, Handler]] = {}
+"""By system, who works on what it delivers."""
 
 OPEN = frozenset(
     {
         "/healthz",
         "/readyz",
         "/metrics",
+        "/.well-known/authzen-configuration",
         "/v1/ledger/checkpoint",
         "/v1/ledger/keys",
         "/v1/ledger/tile/{level}/{place}",
@@ -95,6 +111,9 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     """The service over *store*, which is opened when it starts and closed when it stops."""
     work = Shadows(store, now)
     follower = ObligationFollower(store, now)
+    turns = Turns(Queue(settings.backtests_at_once), Queue(settings.explanations_at_once))
+    bindings = _bindings(settings)
+    inbox = Inbox(store, bindings, HANDLERS, now, turns)
     signer = _signer(settings, store)
 
     @asynccontextmanager
@@ -105,6 +124,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         beside = (
             asyncio.create_task(work.run(), name="shadows"),
             asyncio.create_task(follower.run(), name="obligations"),
+            asyncio.create_task(inbox.run(), name="inbox"),
         )
         try:
             yield
@@ -128,12 +148,16 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.store = store
-    app.state.turns = Turns(Queue(settings.backtests_at_once), Queue(settings.explanations_at_once))
+    app.state.turns = turns
     app.state.attestor = _attestor(settings)
     app.state.issuers = _issuers(settings)
+    app.state.public_url = settings.public_url
+    app.state.bindings = bindings
+    app.state.rates = Rates()
+    app.state.requests_per_minute = settings.requests_per_minute
     app.state.import_keys = _import_keys(settings)
     app.state.witness_quorum = settings.witness_quorum
-    app.state.metrics = Metrics(store, work, follower, signer)
+    app.state.metrics = Metrics(store, work, follower, inbox, signer)
     problems.install(app, methods_at)
     _refuse_routes_without_permission()
     for router in ROUTERS:
@@ -161,6 +185,18 @@ def _issuers(settings: Settings) -> Issuers:
         return read_issuers(path.read_bytes(), ROLES)
     except UnusableIssuers as fault:
         raise UnusableIssuers(f"`{path}`: {fault}") from None
+
+
+def _bindings(settings: Settings) -> Bindings:
+    """Which orchestrators and registries may call. Raises `UnusableBindings` and `OSError`."""
+    path = settings.integrations_file
+    if path is None:
+        return Bindings()
+    try:
+        return read_bindings(path.read_bytes(), BINDINGS, as_json=path.suffix == ".json")
+    except UnusableBindings as fault:
+        faults = [f"{path}:{line}" for line in str(fault).splitlines()]
+        raise UnusableBindings("\n".join(faults)) from None
 
 
 def _import_keys(settings: Settings) -> tuple[SignerKey, ...]:
@@ -213,7 +249,7 @@ def _refused_early(refusal: Refusal, _: Scope) -> tuple[int, list[tuple[bytes, b
     return response.status_code, list(response.raw_headers), bytes(response.body)
 
 
-def permission_of_route(route: APIRoute) -> Permission | None:
+def permission_of_route(route: APIRoute) -> Permission | BindingAccess | None:
     """The permission that the route needs; `None` where it names none."""
     found = (permission_of(dependency.dependency) for dependency in route.dependencies)
     return next((permission for permission in found if permission is not None), None)

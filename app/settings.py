@@ -1,9 +1,20 @@
 """Settings, read once at the doors from `ASLGATE_*` and handed on as arguments."""
 
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _address(given: str) -> str:
+    parts = urlsplit(given)
+    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be an https URL without query and fragment")
+    if parts.username is not None or not given.isascii() or not given.isprintable() or " " in given:
+        raise ValueError("must be plain ASCII, and hold no user")
+    return given.rstrip("/")
 
 
 class Settings(BaseSettings):
@@ -28,10 +39,25 @@ class Settings(BaseSettings):
     """Which roles of policies that key speaks for, separated by spaces; `*`: all of them."""
     issuers_file: Path | None = None
     """Whose tokens are believed beside API keys, and who they speak for: see `docs/operations.md`."""
+    integrations_file: Path | None = None
+    """Which orchestrators and registries may call without a key of ours: see `docs/integrations`."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """How often one credential may call each process; more is answered 429. By default as often as it
+    likes."""
+    tls_certificate_file: Path | None = None
+    """The certificate that the service shows, in PEM with its chain; then it speaks HTTPS and nothing
+    else."""
+    tls_key_file: Path | None = None
+    """The key of that certificate, in PEM."""
+    tls_client_ca_file: Path | None = None
+    """Whose certificates every client must show one of."""
     import_keys_file: Path | None = None
     """The public keys, PEM, of those who may sign evaluation logs; see `docs/integrations/`."""
     log_name: str = "localhost/aslgate"
     """The ledger's name, a URL without its scheme. Fixed at the first start."""
+    public_url: Annotated[str, AfterValidator(_address)] | None = None
+    """Where callers reach the service, an https URL. Where it is set, answers that hold addresses hold
+    whole ones, and AuthZEN's discovery document is served."""
     attestation_key_file: Path | None = None
     """The Ed25519 key, PKCS #8 in PEM, that signs attestations; replicas share it. With the embedded
     Postgres one is made in `data_dir` where none is given; with `database_url` there are none then."""
@@ -54,7 +80,7 @@ class Settings(BaseSettings):
     backtests_at_once: int = Field(default=2, ge=1)
     """How many backtests a process runs at once; some wait, and more are answered 503."""
     explanations_at_once: int = Field(default=2, ge=1)
-    """How many explanations, settlings, diffs and replays at once; likewise."""
+    """How many explanations, settlings, diffs, replays and searches at once; likewise."""
     requests_at_once: int = Field(default=64, ge=1)
     """How many requests that read, and how many others, a process serves at once; more wait a moment, and are then answered 503."""
     drain_seconds: float = Field(default=1.0, ge=0)

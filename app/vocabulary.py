@@ -176,6 +176,13 @@ Slug = Annotated[
     _matching(SLUG, "must be lower-case letters, digits, `.`, `_` and `-` (64 at most)"),
     _schema(SLUG, "external-deployment"),
 ]
+
+
+def is_slug(written: str) -> bool:
+    """Whether *written* could be a name that a policy gives, of a role say."""
+    return re.fullmatch(SLUG, written) is not None
+
+
 Principal = Annotated[
     str,
     _matching(PRINCIPAL, "must be `person:`, `team:` or `service:`, and a name in lower case"),

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from app.assessment.assessment import Assessment, Finding, ModelVersion, Result
 from app.assessment.exceptions import ExceptionOnRecord
+from app.assessment.fulfilments import GivenFulfilment
 from app.assessment.orders import OrderOnRecord
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
@@ -81,18 +82,28 @@ class Evidence:
     sign_offs: tuple[Recorded[SignOff], ...] = ()
     exceptions: tuple[Recorded[ExceptionOnRecord], ...] = ()
     orders: tuple[Recorded[OrderOnRecord], ...] = ()
+    fulfilments: tuple[Recorded[GivenFulfilment], ...] = ()
+    """They bear on nothing but obligations that a policy version makes binding."""
     others: Mapping[str, "OtherModel"] = field(default_factory=dict)
     """The model versions that findings here lean on, by name: all that is known of them."""
 
     @property
     def count(self) -> int:
         """How many pieces there are, those on other models included."""
-        own = (self.assessments, self.safeguards, self.sign_offs, self.exceptions, self.orders)
+        own: tuple[tuple[Recorded[Any], ...], ...] = (
+            self.assessments,
+            self.safeguards,
+            self.sign_offs,
+            self.exceptions,
+            self.orders,
+            self.fulfilments,
+        )
         return sum(map(len, own)) + sum(other.evidence.count for other in self.others.values())
 
     def alone_by(self, index: int | None) -> "Evidence":
         """What was on record of this model alone with the ledger entry *index*; all of it for one
-        that is recorded nowhere. Exceptions and orders are left out: they settle no threshold.
+        that is recorded nowhere. Exceptions, orders and fulfilments are left out: they settle no
+        threshold.
         """
 
         def by(pieces: tuple[Recorded[T], ...]) -> tuple[Recorded[T], ...]:
@@ -102,9 +113,13 @@ class Evidence:
 
         return Evidence(by(self.assessments), by(self.safeguards), by(self.sign_offs))
 
-    def names(self) -> Iterator[tuple[str, str]]:
-        """Id and digest of every piece, in the order of the ids."""
+    def names(self, *, fulfilments: bool = False) -> Iterator[tuple[str, str]]:
+        """Id and digest of every piece, in the order of the ids; *fulfilments*: of those on this model
+        too, which only an answer by a version with binding obligations rests on.
+        """
         named = set(self._own_names())
+        if fulfilments:
+            named.update((one.id, one.digest) for one in self.fulfilments)
         named.update(*(other.evidence._own_names() for other in self.others.values()))  # noqa: SLF001 - of one type
         yield from sorted(named)
 
@@ -183,3 +198,11 @@ class Evidence:
             policy: sorted(given, key=lambda one: (one.at, one.id))
             for policy, given in signed.items()
         }
+
+    @cached_property
+    def fulfilled(self) -> Mapping[str, Sequence[Recorded[GivenFulfilment]]]:
+        """By obligation, what was done of it, the latest first."""
+        done: dict[str, list[Recorded[GivenFulfilment]]] = {}
+        for one in sorted(self.fulfilments, key=lambda one: (one.item.done, one.id), reverse=True):
+            done.setdefault(one.item.obligation, []).append(one)
+        return done

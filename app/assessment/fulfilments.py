@@ -1,11 +1,26 @@
 """Fulfilments: that what a policy obliges somebody to do was done, and what shows it."""
 
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field
 
 from app.assessment.assessment import SourceDocument
 from app.vocabulary import Document, Instant, Line, ModelRef, Sentence, Slug
+
+
+class SupposedFulfilment(Document):
+    """That an obligation was fulfilled, in evidence that is only supposed.
+
+    `pointer` and `name` are the obligation's, as determinations list it (`pointer`, `id`).
+    """
+
+    model: ModelRef
+    policy: Slug
+    pointer: Line
+    name: Slug
+    done_at: Instant | None = None
+    """Defaults to the instant that is asked about."""
 
 
 class Fulfilment(Document):
@@ -33,3 +48,14 @@ class GivenFulfilment(Fulfilment):
     determination: Line
     due: Instant | None
     by: Line
+
+    @property
+    def done(self) -> datetime:
+        """When it was done."""
+        assert self.done_at is not None, "the server's time is filled in before it is recorded"
+        return self.done_at
+
+    def supposed(self) -> SupposedFulfilment:
+        """As it would be supposed."""
+        named = {name: getattr(self, name) for name in SupposedFulfilment.model_fields}
+        return SupposedFulfilment(**named)

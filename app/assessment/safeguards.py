@@ -9,7 +9,9 @@ from app.vocabulary import Document, Flag, Instant, Line, ModelRef, Sentence, Sl
 class SafeguardReport(Document):
     """That a criterion of a standard is met for a model version, from when and until when.
 
-    `criterion` is `null` for the whole standard, `criterion/part` for a part of one.
+    `criterion` is `null` for the whole standard, `criterion/part` for a part of one. `stated_by` is a
+    role of the policy, or says in other words whose word it is: with a capital or a space, for
+    what could name a role is taken for one.
     """
 
     model: ModelRef

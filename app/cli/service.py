@@ -109,8 +109,10 @@ def determine(
     body |= {"policy": policy} if policy is not None else {}
     body |= {"at": at} if at is not None else {}
     path = "/v1/gate" if policy is None else "/v1/determinations"
+    # The gate's record says that the caller keeps the conditions, where it goes on with them.
+    query = {"accept_conditions": "true"} if policy is None and accept_conditions else {}
     with client(url, key) as http:
-        answer = send(http, "POST", path, json=body)
+        answer = send(http, "POST", path, json=body, params=query)
     if (answer.get("model"), answer.get("action")) != (model, action):
         fail("the answer is about something else")
     if as_json:
@@ -120,7 +122,9 @@ def determine(
     else:
         print_determination(Console(), answer)
     passes = {"allow", "allow_with_conditions"} if accept_conditions else {"allow"}
-    if fail_on_deny and answer.get("decision") not in passes:
+    # A gate says itself whether it is open; a determination has its decision alone.
+    is_open = policy is not None or answer.get("allowed") is True
+    if fail_on_deny and not (is_open and answer.get("decision") in passes):
         raise typer.Exit(DENIED)
 
 

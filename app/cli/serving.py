@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from app.errors import Refusal
 from app.http.door import Door
 from app.http.server import PromptHttpProtocol
+from app.http.tls import ServerTls, UnusableTls
+from app.integrations.bindings import UnusableBindings
 from app.integrations.issuers import UnusableIssuers
 from app.ledger.envelope import NotAPublicKey
 from app.ledger.statement import AttestationKey, NotAKey
@@ -70,9 +72,11 @@ UNUSABLE = (
     UnfitRole,
     UnfitServer,
     UnusableAddress,
+    UnusableBindings,
     UnusableIssuers,
     UnusableKey,
     UnusableSigner,
+    UnusableTls,
 )
 """What ends a command with a sentence: nothing can be served in these circumstances."""
 
@@ -154,6 +158,7 @@ def open_store(settings: Settings, addresses: Addresses) -> Store:
 
 def server(settings: Settings, store: Store, host: str, port: int) -> uvicorn.Server:
     """The HTTP server over *store*, not yet started."""
+    tls = _tls(settings)
     app = create_app(_with_ledger_files(_with_attestation_key(settings)), store)
     config = uvicorn.Config(
         app,
@@ -169,13 +174,28 @@ def server(settings: Settings, store: Store, host: str, port: int) -> uvicorn.Se
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=10,
+        ssl_context_factory=None if tls is None else lambda _, __: tls.context,
     )
     return _Server(
         config,
         lambda: app.router.lifespan_context(app),
         app.state.door,
+        tls,
         drain_seconds=settings.drain_seconds,
     )
+
+
+def _tls(settings: Settings) -> ServerTls | None:
+    """TLS as the settings say; `None`: plain HTTP, behind something else. Raises `UnusableTls`, and
+    `OSError`.
+    """
+    certificate, key = settings.tls_certificate_file, settings.tls_key_file
+    if certificate is None or key is None:
+        if certificate is not None or key is not None or settings.tls_client_ca_file is not None:
+            needed = "ASLGATE_TLS_CERTIFICATE_FILE and ASLGATE_TLS_KEY_FILE"
+            raise UnusableTls(f"give {needed} together; without both, nothing is served over TLS")
+        return None
+    return ServerTls(certificate, key, settings.tls_client_ca_file)
 
 
 def _with_attestation_key(settings: Settings) -> Settings:
@@ -214,12 +234,15 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         open_app: Callable[[], _Opened],
         door: Door,
+        tls: ServerTls | None,
         *,
         drain_seconds: float,
     ) -> None:
         super().__init__(config)
         self._open_app = open_app
         self._door = door
+        self._tls = tls
+        self._renewing: asyncio.Task[None] | None = None
         self._drain_seconds = drain_seconds
         self._lifespan = contextlib.AsyncExitStack()
         self._is_hurried = False
@@ -238,6 +261,8 @@ class _Server(uvicorn.Server):
             await self._lifespan.aclose()
             where = f"{self.config.host}:{self.config.port}"
             raise CannotListen(f"`{where}` cannot be listened on: choose another port") from None
+        if self._tls is not None:
+            self._renewing = asyncio.create_task(self._tls.keep_fresh())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Be not ready for a while, drain, and then close the store; a second Ctrl-C waits for none.
@@ -250,6 +275,8 @@ class _Server(uvicorn.Server):
         # A signal sets no event of the loop.
         while time.monotonic() < until and not self._is_hurried:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+        if self._renewing is not None:
+            self._renewing.cancel()
         await super().shutdown(sockets)
         if not self.force_exit:
             await self._lifespan.aclose()

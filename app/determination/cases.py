@@ -20,12 +20,14 @@ from app.assessment.exceptions import (
     GivenApproval,
     RequestedException,
 )
+from app.assessment.fulfilments import SupposedFulfilment
 from app.assessment.orders import Lifted, Lifting, Order, OrderOnRecord
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 from app.canonical import canonical_json, digest
 from app.decoding import decode_yaml, pointer
 from app.determination.decide import Question, decide
+from app.determination.obligations import as_given
 from app.determination.record import (
     Determination,
     ObligationAnswer,
@@ -239,6 +241,7 @@ class _WrittenEvidence(Document):
     sign_offs: tuple[_Body, ...] | None = None
     exceptions: tuple[_Body, ...] | None = None
     orders: tuple[_Body, ...] | None = None
+    fulfilments: tuple[_Body, ...] | None = None
 
 
 class _WrittenOther(Document):
@@ -283,6 +286,7 @@ _SIGN_OFF: Final = TypeAdapter(SignOff)
 _EXCEPTION: Final = TypeAdapter(_WrittenException)
 _APPROVAL: Final = TypeAdapter(GivenApproval)
 _ORDER: Final = TypeAdapter(_WrittenOrder)
+_FULFILMENT: Final = TypeAdapter(SupposedFulfilment)
 
 _Written = tuple[str, _Body]
 """A body as it was written, with the pointer to where it stands."""
@@ -297,6 +301,7 @@ class _GivenEvidence:
     sign_offs: tuple[_Written, ...] = ()
     exceptions: tuple[_Written, ...] = ()
     orders: tuple[_Written, ...] = ()
+    fulfilments: tuple[_Written, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +355,10 @@ class _Reader:
             ),
             tuple(map(self._exception, self._recorded("exc", _EXCEPTION, given.exceptions, asked))),
             tuple(map(self._order, self._recorded("ord", _ORDER, given.orders, on_model))),
+            tuple(
+                Recorded(one.id, one.digest, as_given(one.item, at))
+                for one in self._recorded("ful", _FULFILMENT, given.fulfilments, under_policy)
+            ),
         )
 
     def _exception(self, written: "Recorded[_WrittenException]") -> Recorded[ExceptionOnRecord]:

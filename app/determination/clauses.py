@@ -1,10 +1,10 @@
 """The clauses of a policy version that can close the gate to an action, each a version of its own.
 
 One clause is: a standard that the baseline or one threshold requires, a threshold that prohibits, a
-sign-off, a reversal, that no assessment is due. The version denies the action exactly where one of
+sign-off, a reversal, that no assessment is due, a binding obligation. The version denies the action exactly where one of
 its clauses does. Each reads the evidence as the whole version does, for all by which it reads is
 left in it. Left out are the other clauses and what they alone read, and what closes no gate: levels,
-limitations, recommendations, consequences, obligations, lines that settle nothing.
+limitations, recommendations, consequences, other obligations, lines that settle nothing.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -49,11 +49,15 @@ def _each(version: PolicyVersion, bare: PolicyVersion, action: str) -> Iterator[
         for prohibition in [one for one in threshold.prohibits if action in one.actions][:1]:
             only = prohibition.model_copy(update={"actions": (action,)})
             yield _with(bare, "thresholds", name, prohibits=(only,))
+        for obligation in [one for one in threshold.obligations if one.binding]:
+            yield _with(bare, "thresholds", name, obligations=(obligation,))
     asked = version.actions[action]
     for sign_off in asked.sign_offs:
         yield _with(bare, "actions", action, sign_offs=(sign_off,))
     for reversal in asked.may_reverse:
         yield _with(bare, "actions", action, may_reverse=(reversal,))
+    for obligation in [one for one in asked.obligations if one.binding]:
+        yield _with(bare, "actions", action, obligations=(obligation,))
     if "reassessment-not-due" in asked.needs:
         yield _with(bare, "actions", action, needs=("reassessment-not-due",))
 
@@ -93,7 +97,11 @@ def _only_read(clause: PolicyVersion) -> PolicyVersion:
     trees[_REASSESSMENT] = [] if clause.reassess is None else [clause.reassess.when]
     leaves = {name: [leaf for tree in of for _, leaf in walk(tree)] for name, of in trees.items()}
     links = _links(leaves)
-    read = {name for name, one in clause.thresholds.items() if one.requires or one.prohibits}
+    read = {
+        name
+        for name, one in clause.thresholds.items()
+        if one.requires or one.prohibits or one.obligations
+    }
     read |= {_REASSESSMENT} if "reassessment-not-due" in action.needs else set()
     while more := {other for name in read for other in links[name]} - read:
         read |= more

@@ -253,8 +253,11 @@ class _Pair:
 
         Every made-up result lies in its zone at any confidence, so that none shows what another
         confidence does. Every made-up assessment comes with a ruling out, so that there is none of
-        a kind in which nothing can be.
+        a kind in which nothing can be. Where an obligation is binding, an assessment may both permit
+        and ask for something anew, which no single step does.
         """
+        if self.a.has_binding_obligations or self.b.has_binding_obligations:
+            return False
         read = [*clauses_of_a, *clauses(self.b, self.action)]
         leaves = [leaf for one in read for tree in _trees(one) for _, leaf in walk(tree)]
         if self.a.confidence != self.b.confidence and any(isinstance(x, LineIn) for x in leaves):
@@ -290,6 +293,7 @@ class _Pair:
                 for p in evidence.exceptions
             ],
             "orders": _bodies(p.item.order for p in evidence.orders),
+            "fulfilments": _bodies(p.item.supposed() for p in evidence.fulfilments),
         }
         decision = self.answer(self.b, evidence).decision
         return {

@@ -12,7 +12,7 @@ from app.assessment.evidence import Evidence, Recorded
 from app.assessment.exceptions import INTERIM_MEASURES
 from app.assessment.orders import OrderOnRecord
 from app.decoding import pointer
-from app.determination.reading import NEVER, Excepted, Read
+from app.determination.reading import NEVER, Excepted, Owed, Read
 from app.determination.record import (
     SEMANTICS,
     ConditionAnswer,
@@ -64,9 +64,10 @@ def decide(
     4. Collect the standards that the baseline, every binding threshold and standing orders require.
     5. Read each required standard against the safeguards: met, not met, or unknown; and where it
        is not met, whether an exception lets the action go ahead all the same.
-    6. Read the sign-offs that the action needs, and whether anyone reversed them.
+    6. Read the sign-offs that the action needs, and whether anyone reversed them; and whether the
+       obligations that are binding were fulfilled.
     7. Close the gate unless nothing prohibits the action, every standard that must precede it is
-       met or excepted, and it is signed off.
+       met or excepted, it is signed off, and no binding obligation is late.
     8. Read the orders from outside the policy that stop or limit it.
     9. Say with what it may go ahead, what the policy attaches to what is missing, what must be
        done, and until when this holds.
@@ -142,6 +143,11 @@ def decide(
         for sign_off in action.sign_offs
     ]
     reversals = [read.reversed(question.action, one.role) for one in action.may_reverse]
+    owed = [
+        (place, i, obligation, read.owed(pointer(*place), obligation))
+        for place, i, obligation in _asked_of(version, question.action, binding)
+        if obligation.binding
+    ]
 
     # (7)
     must_be_current = "reassessment-not-due" in action.needs
@@ -160,6 +166,7 @@ def decide(
             for i, (reversal, reading) in enumerate(zip(action.may_reverse, reversals, strict=True))
             if reading.truth is Truth.YES
         ),
+        *(_owed(*one) for one in owed if one[-1].closes),
     ]
 
     # (8)
@@ -184,6 +191,7 @@ def decide(
     ]
     turns = [r.turns for r in turning if r.turns is not None]
     turns += [exception.until for exception in excepted.values()]
+    turns += [one.due for *_, one in owed if one.due is not None and not one.closes]
     turns += [at for at in (policy.until, next_order) if at is not None]
     recommended = _recommended(version, read, binding, requirements)
     return Determination(
@@ -650,6 +658,38 @@ def _reassessment_reasons(
     )
 
 
+_Place = tuple[str, str]
+
+
+def _asked_of(
+    version: PolicyVersion, action: str, binding: Iterable[ThresholdAnswer]
+) -> Iterable[tuple[_Place, int, Obligation]]:
+    """The obligations of the action and of every binding threshold, with where they stand."""
+    for i, obligation in enumerate(version.actions[action].obligations):
+        yield ("actions", action), i, obligation
+    for answer in binding:
+        for i, obligation in enumerate(version.thresholds[answer.id].obligations):
+            yield ("thresholds", answer.id), i, obligation
+
+
+def _owed(place: _Place, position: int, obligation: Obligation, owed: Owed) -> Reason:
+    told = f"`{obligation.id}` is binding, and "
+    if owed.standing == "unknown":
+        told += f"there is no `{obligation.since_assessment}` assessment from which it runs"
+    elif owed.standing == "overdue" and owed.due is not None:
+        told += f"was not done by {write_instant(owed.due)}"
+    else:
+        told += "must be done before the action"
+    return Reason(
+        code=f"obligation.{owed.standing}",
+        pointer=pointer(*place, "obligations", position),
+        clause=obligation.clause,
+        evidence=() if owed.evidence is None else (owed.evidence,),
+        blocks=True,
+        message=told,
+    )
+
+
 def _obligations(
     version: PolicyVersion,
     question: Question,
@@ -657,13 +697,8 @@ def _obligations(
     binding: Iterable[ThresholdAnswer],
     standards: Iterable[tuple[StandardAnswer, Reading]],
 ) -> Iterable[ObligationAnswer]:
-    for i, obligation in enumerate(version.actions[question.action].obligations):
-        place = pointer("actions", question.action, "obligations", i)
-        yield _obligation(obligation, place, evidence, question.at)
-    for answer in binding:
-        for i, obligation in enumerate(version.thresholds[answer.id].obligations):
-            place = pointer("thresholds", answer.id, "obligations", i)
-            yield _obligation(obligation, place, evidence, question.at)
+    for place, i, obligation in _asked_of(version, question.action, binding):
+        yield _obligation(obligation, pointer(*place, "obligations", i), evidence, question.at)
     for standard, reading in standards:
         if version.standards[standard.id].review is not None and reading.turns is not None:
             yield ObligationAnswer(

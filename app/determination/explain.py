@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from app.determination.moves import Move
+from app.determination.obligations import obligations_of
 from app.determination.settling import Settling
 from app.policy.conditions import Condition, ThresholdRuledOut, walk
 from app.policy.version import Bound, EvaluationLine, PolicyVersion, Standard, Threshold
@@ -880,7 +881,7 @@ def _span(page: _Page, duration: str) -> str:
 
 
 def _ages(policy: PolicyVersion | None) -> set[Duration]:
-    """Every age that the version's conditions name for an assessment."""
+    """Every age that the version's conditions, or its binding obligations, name for an assessment."""
     if policy is None:
         return set()
     trees: list[Condition] = [
@@ -888,7 +889,11 @@ def _ages(policy: PolicyVersion | None) -> set[Duration]:
     ]
     if policy.reassess is not None:
         trees.append(policy.reassess.when)
-    ages = set()
+    ages = {
+        one.due
+        for one in obligations_of(policy).values()
+        if one.binding and isinstance(one.due, Duration)
+    }
     for tree in trees:
         for _, node in walk(tree):
             lapse = getattr(node, "elapsed", None)

@@ -20,9 +20,11 @@ from app.assessment.exceptions import (
     GivenApproval,
     RequestedException,
 )
+from app.assessment.fulfilments import SupposedFulfilment
 from app.assessment.orders import Lifted, Lifting, Order, OrderOnRecord
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
+from app.determination.obligations import as_given, binding_obligations
 from app.determination.reading import Read
 from app.policy.conditions import (
     AssessedWithin,
@@ -37,7 +39,17 @@ from app.policy.conditions import (
 from app.policy.version import Bound, EvaluationLine, PolicyVersion, Standard
 from app.vocabulary import LATEST, Document, Number, Outcome, Verb
 
-Kind = Literal["finding", "result", "safeguard", "sign-off", "exception", "order", "lifting"]
+Kind = Literal[
+    "finding",
+    "result",
+    "safeguard",
+    "sign-off",
+    "exception",
+    "order",
+    "lifting",
+    "fulfilment",
+    "assessment",
+]
 
 
 class Move(Document):
@@ -64,12 +76,16 @@ class Move(Document):
     verb: str | None = None
     exception: str | None = None
     order: str | None = None
+    obligation: str | None = None
+    """Its id in the policy version, which asks for it at `pointer`."""
+    pointer: str | None = None
 
 
 def permitting(read: Read, action: str) -> list[Move]:
     """What could be recorded now that permits the action, likeliest first."""
     version = read.policy
-    moves: list[Move] = []
+    # First, so that they are left out last: what else is found may ask for something anew.
+    moves: list[Move] = list(_fulfilments(read, action))
     for name, threshold in version.thresholds.items():
         moves += _rulings_out(version, name, threshold.ruled_out)
     moves += [_safe_result(name, version.lines[name]) for name in _lines_that_settle(version)]
@@ -252,6 +268,27 @@ def _exceptions(
         )
 
 
+def _fulfilments(read: Read, action: str) -> Iterator[Move]:
+    """That the binding obligations are fulfilled, whether they are late now or not: they may be asked
+    for anew. And an assessment from which their clocks run, where there is none.
+    """
+    begun = {a.item.kind for a in read.evidence.assessments if a.item.conducted_at <= read.at}
+    missing: dict[str, None] = {}
+    for place, obligation in binding_obligations(read.policy, action):
+        yield Move(
+            kind="fulfilment",
+            message=f"`{obligation.id}` is fulfilled: {obligation.statement}",
+            obligation=obligation.id,
+            pointer=place,
+            role=obligation.by,
+        )
+        if obligation.since_assessment is not None and obligation.since_assessment not in begun:
+            missing[obligation.since_assessment] = None
+    for kind in missing:
+        message = f"a `{kind}` assessment is made, from which the clock of what is binding runs"
+        yield Move(kind="assessment", message=message, in_assessment=kind)
+
+
 def _all_roles(tree: Condition, outcome: Outcome) -> tuple[str, ...]:
     leaves = [leaf for leaf in _leaves(tree) if isinstance(leaf, FindingIs)]
     return tuple(sorted({role for leaf in leaves if leaf.finding is outcome for role in leaf.by}))
@@ -277,7 +314,7 @@ def piece(read: Read, action: str, placed: Placed, id: str) -> Evidence:
     """The evidence of one move, under that id; a lifted order stands for the order itself."""
     move, at = placed.move, placed.at
     match move.kind:
-        case "finding" | "result":
+        case "finding" | "result" | "assessment":
             return Evidence(assessments=(Recorded(id, "", _assessment(read, placed)),))
         case "safeguard":
             reports = enumerate(_reports(read, placed))
@@ -296,6 +333,14 @@ def piece(read: Read, action: str, placed: Placed, id: str) -> Evidence:
                 begins_at=at,
             )
             return Evidence(orders=(Recorded(id, "", OrderOnRecord(order)),))
+        case "fulfilment":
+            supposed = SupposedFulfilment(
+                model=read.model.model,
+                policy=read.policy.policy,
+                pointer=move.pointer or "",
+                name=move.obligation or "",
+            )
+            return Evidence(fulfilments=(Recorded(id, "", as_given(supposed, at)),))
         case "lifting":
             lifted = Lifted(id, "", Lifting(reason=move.message, lifted_at=at))
             return Evidence(
@@ -319,6 +364,7 @@ def joined(evidence: Evidence, pieces: Iterable[Evidence]) -> Evidence:
         sign_offs=(*evidence.sign_offs, *(one for p in all_ for one in p.sign_offs)),
         exceptions=(*evidence.exceptions, *(one for p in all_ for one in p.exceptions)),
         orders=tuple(orders.values()),
+        fulfilments=(*evidence.fulfilments, *(one for p in all_ for one in p.fulfilments)),
     )
 
 

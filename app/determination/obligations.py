@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from app.assessment.assessment import SourceDocument
+from app.assessment.fulfilments import GivenFulfilment, SupposedFulfilment
 from app.canonical import canonical_json, sha256_hex
 from app.decoding import pointer
 from app.policy.version import Obligation, PolicyVersion
@@ -18,6 +20,9 @@ from app.vocabulary import Duration, read_instant
 
 REVIEW: Final = "re-approve-safeguards"
 """The id of the obligation that a standard's `review` raises."""
+
+LACKING: Final = frozenset({"obligation.outstanding", "obligation.overdue", "obligation.unknown"})
+"""The codes of the reasons that a binding obligation gives against an action."""
 
 _IN_ITS_LIST: Final = re.compile(r"/(?:obligations/\d+|review)$", re.ASCII)
 
@@ -29,7 +34,8 @@ class Raised:
     `name`: its id in the policy version. `by`: the policy role that must do it. `before_action`: it
     is due when the action is taken, and `due` is `None`. `of_evidence`: its clock runs from a piece
     of evidence (an assessment, a safeguard report), not from the question. `determination` and
-    `index`: which determination raised it, and that one's place in the ledger.
+    `index`: which determination raised it, and that one's place in the ledger. `lacking`: that one
+    was a denial because it is binding and was not done.
     """
 
     id: str
@@ -46,6 +52,7 @@ class Raised:
     of_evidence: bool
     determination: str
     index: int
+    lacking: bool = False
 
 
 def obligation_id(model: str, policy: str, place: str, name: str) -> str:
@@ -67,6 +74,45 @@ def obligations_of(version: PolicyVersion) -> Mapping[str, Obligation]:
     }
 
 
+def binding_obligations(version: PolicyVersion, action: str) -> Iterator[tuple[str, Obligation]]:
+    """By JSON pointer, the binding obligations that may close that action."""
+    own = pointer("actions", action, "")
+    for place, obligation in obligations_of(version).items():
+        if obligation.binding and place.startswith((own, "/thresholds/")):
+            yield place, obligation
+
+
+def starts_binding_clock(version: PolicyVersion, kind: str) -> bool:
+    """Whether an assessment of that kind asks for a binding obligation anew: then it counts against,
+    whatever it finds.
+    """
+    asked = obligations_of(version).values()
+    return any(one.binding and one.since_assessment == kind for one in asked)
+
+
+def as_given(supposed: SupposedFulfilment, at: datetime) -> GivenFulfilment:
+    """The fulfilment as it would be recorded; *at*: when it was done, where that is not said."""
+    place = place_of(supposed.pointer)
+    return GivenFulfilment(
+        reason="supposed",
+        sources=(SourceDocument(title="supposed"),),
+        done_at=supposed.done_at or at,
+        obligation=obligation_id(supposed.model, supposed.policy, place, supposed.name),
+        name=supposed.name,
+        pointer=supposed.pointer,
+        model=supposed.model,
+        policy=supposed.policy,
+        determination="supposed",
+        due=None,
+        by="supposed",
+    )
+
+
+def place_of(pointer: str) -> str:
+    """The action, threshold or standard that asks for the obligation at that JSON pointer."""
+    return _IN_ITS_LIST.sub("", pointer)
+
+
 def raised_by(
     document: Mapping[str, Any], index: int, asked: Mapping[str, Obligation]
 ) -> Iterator[Raised]:
@@ -78,8 +124,9 @@ def raised_by(
     provenance = document["provenance"]
     at = read_instant(provenance["at"])
     model, policy = document["model"], provenance["policy"]["name"]
+    lacking = {one["pointer"] for one in document["reasons"] if one["code"] in LACKING}
     for one in document["obligations"]:
-        place = _IN_ITS_LIST.sub("", one["pointer"])
+        place = place_of(one["pointer"])
         due = None if one["due"] is None else read_instant(one["due"])
         yield Raised(
             id=obligation_id(model, policy, place, one["id"]),
@@ -96,16 +143,21 @@ def raised_by(
             of_evidence=_runs_from_evidence(asked.get(one["pointer"]), one, at, due),
             determination=document["id"],
             index=index,
+            lacking=one["pointer"] in lacking,
         )
 
 
-def kept(before: Raised | None, now: Raised) -> Raised:
+def kept(before: Raised | None, now: Raised, fulfilled: int | None = None) -> Raised:
     """Which of the two stands: what was raised *before*, or the same obligation as it is *now*.
 
     The first due stays. A new clock begins where it runs from evidence and another piece of it has
-    set another due, and where there was no due at all and now there is one.
+    set another due, and where there was no due at all and now there is one. *fulfilled*: at which
+    ledger index the earlier one was fulfilled; one that is lacking all the same, in an answer that
+    saw this, must be done anew.
     """
     if before is None:
+        return now
+    if now.lacking and fulfilled is not None and fulfilled < now.index:
         return now
     begins_anew = now.due != before.due and (
         now.of_evidence or (before.due is None and now.due is not None)

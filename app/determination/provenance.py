@@ -69,6 +69,7 @@ def answer_document(
     `previous`: the document of the answer before it; `None`: it says of none what changed.
     """
     policy = rests_on.policy
+    binding = policy is not None and policy.version.has_binding_obligations
     provenance = Provenance(
         policy=PolicyNamed(
             name=question.policy,
@@ -76,7 +77,8 @@ def answer_document(
             digest=policy.digest if policy else None,
         ),
         evidence=tuple(
-            EvidenceNamed(id=id, digest=digest) for id, digest in rests_on.evidence.names()
+            EvidenceNamed(id=id, digest=digest)
+            for id, digest in rests_on.evidence.names(fulfilments=binding)
         ),
         engine=engine,
         at=question.at,

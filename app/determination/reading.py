@@ -5,17 +5,18 @@ not lapsed; what counts against never lapses, and only something newer that perm
 Where two pieces speak for the same instant, the stricter one counts.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Final
+from typing import Final, Literal
 
 from app.assessment.assessment import Assessment, ModelVersion, Result
 from app.assessment.evidence import Evidence, Measured, Recorded, Said, Signed
 from app.assessment.exceptions import INTERIM_MEASURES, RequestedException
 from app.assessment.orders import OrderOnRecord
 from app.assessment.safeguards import SafeguardReport
+from app.determination.obligations import obligation_id
 from app.determination.record import SEMANTICS, LineAnswer, Zone
 from app.policy.conditions import (
     AnyOf,
@@ -39,7 +40,7 @@ from app.policy.conditions import (
     truth_of,
     walk,
 )
-from app.policy.version import PolicyVersion, Standard, Threshold
+from app.policy.version import Obligation, PolicyVersion, Standard, Threshold
 from app.vocabulary import EARLIEST, Duration, Outcome, Status, Truth, Verb, write_number
 
 NEVER = Reading(Truth.UNKNOWN)
@@ -862,6 +863,56 @@ class Read:
         ends += [] if reversal is None else [reversal]
         return Reading(Truth.YES, frozenset({id}), min(ends, default=None))
 
+    def approvals(self, action: str, verbs: Set[Verb]) -> list[str]:
+        """The sign-offs by any role that did one of *verbs* about the action and stand: none that was
+        taken back, nor is older than the version lets that of its role be.
+        """
+        lasting = {one.role: one.max_age for one in self.policy.actions[action].sign_offs}
+        return [
+            one.id
+            for one in self._sign_offs
+            if one.sign_off.action == action
+            and one.sign_off.verb in verbs
+            and one.at <= self.at < _forever(one.at, lasting.get(one.sign_off.role))
+            and not self._taken_back(one)
+        ]
+
+    # --- binding obligations -------------------------------------------------------------------
+
+    def owed(self, place: str, obligation: Obligation) -> "Owed":
+        """How a binding obligation stands that the action or threshold at *place* asks for.
+
+        Every assessment from which its clock runs asks for it anew, and what was done no earlier than
+        that answers it. One that was missed stays missed, whatever is assessed later: else a new
+        assessment would put off what is late.
+        """
+        id = obligation_id(self.model.model, self.policy.policy, place, obligation.id)
+        done = next(
+            (d for d in self.evidence.fulfilled.get(id, ()) if d.item.done <= self.at), None
+        )
+        kind, due = obligation.since_assessment, obligation.due
+        if kind is None:
+            return Owed("outstanding") if done is None else Owed("done", done.id)
+        asking = [one for one in self.evidence.assessed if one.item.kind == kind]
+        begun = [one for one in asking if one.item.conducted_at <= self.at]
+        if not begun:
+            # Nobody may gain by taking away what it runs from.
+            return Owed("unknown")
+
+        def by(assessed: Recorded[Assessment]) -> datetime:
+            at = assessed.item.conducted_at
+            return due.after(at) if isinstance(due, Duration) else at
+
+        missed = [one for one in begun if done is None or one.item.conducted_at > done.item.done]
+        # Of all that is missed the oldest is due first, and of what is to come too.
+        running = [*missed, *asking[len(begun) :]]
+        turns = by(running[0]) if running else None
+        if turns is not None and turns <= self.at:
+            late: Literal["overdue", "outstanding"]
+            late = "overdue" if isinstance(due, Duration) else "outstanding"
+            return Owed(late, running[0].id, turns)
+        return Owed("open" if missed else "done", begun[-1].id, turns)
+
     # --- exceptions and orders -----------------------------------------------------------------
 
     def excepted(self, standard: str, action: str) -> "Excepted | None":
@@ -944,6 +995,24 @@ class Excepted:
     until: datetime
     clause: str
     place: tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """How a binding obligation stands: `open` is not done and not due yet.
+
+    `evidence`: the assessment from which its clock runs, or what answers one without a clock. `due`:
+    from when on it is late, or may be next; `None`: time alone does not make it so.
+    """
+
+    standing: Literal["done", "open", "outstanding", "overdue", "unknown"]
+    evidence: str | None = None
+    due: datetime | None = None
+
+    @property
+    def closes(self) -> bool:
+        """Whether the action is denied for it."""
+        return self.standing in ("outstanding", "overdue", "unknown")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ A bearer is an API key, believed for half a second once it was checked, or a tok
 the settings name (RFC 6750).
 """
 
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -17,6 +16,7 @@ from fastapi.routing import APIRoute
 from app.errors import Forbidden, InvalidParameter, NoAttestationKey, Unauthenticated
 from app.http.bodies import IdempotencyKeyOf
 from app.http.permissions import Permission, permits
+from app.http.rates import Rates
 from app.integrations.issuers import InvalidToken, Issuers
 from app.operations.attest import Attestor
 from app.operations.context import Context
@@ -54,6 +54,10 @@ async def _caller(request: Request) -> Credential:
         raise Unauthenticated
     credential = await _credential(request, key.strip())
     structlog.contextvars.bind_contextvars(actor=credential.actor)
+    per_minute: int | None = request.app.state.requests_per_minute
+    if per_minute is not None:
+        rates: Rates = request.app.state.rates
+        rates.spend(credential.actor, per_minute)
     return credential
 
 
@@ -105,7 +109,7 @@ FOR_EVERYONE: Final[Any] = Depends(_everyone)
 
 def public_turn(request: Request) -> AbstractAsyncContextManager[None]:
     """The turn in which what needs no key is read. Raises `Unavailable` where too many wait."""
-    return _turns(request).public.turn()
+    return turns_of(request).public.turn()
 
 
 def _refuse_unusable_parameters(request: Request) -> None:
@@ -124,18 +128,14 @@ def _refuse_unusable_parameters(request: Request) -> None:
         if name in seen:
             raise InvalidParameter(name, "is given more than once")
         seen.add(name)
-        _refuse_unprintable(name, value)
-    _refuse_unprintable("path", request.scope["path"])
+        refuse_unprintable(name, value)
+    refuse_unprintable("path", request.scope["path"])
 
 
-def _refuse_unprintable(name: str, value: str) -> None:
+def refuse_unprintable(name: str, value: str) -> None:
+    """Raise `InvalidParameter` where *value* holds what cannot be seen."""
     if not value.isprintable():
         raise InvalidParameter(name, "holds a character that cannot be seen")
-
-
-def permission_of(dependency: Callable[..., Any] | None) -> Permission | None:
-    """The permission that a dependency made by `needs` asks for."""
-    return getattr(dependency, "permission", None)
 
 
 async def _context(request: Request, caller: Caller, key_of: IdempotencyKeyOf) -> Context:
@@ -145,16 +145,17 @@ async def _context(request: Request, caller: Caller, key_of: IdempotencyKeyOf) -
         now(),
         await key_of(caller.actor),
         now,
-        _turns(request),
+        turns_of(request),
         frozenset(caller.policy_roles),
     )
 
 
 async def _reading(request: Request, caller: Caller) -> Context:
-    return Context(store_of(request), caller.actor, now(), turns=_turns(request))
+    return Context(store_of(request), caller.actor, now(), turns=turns_of(request))
 
 
-def _turns(request: Request) -> Turns:
+def turns_of(request: Request) -> Turns:
+    """What long computations of the application wait for."""
     turns: Turns = request.app.state.turns
     return turns
 

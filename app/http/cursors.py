@@ -1,13 +1,15 @@
-"""The opaque cursors of lists: of those that run from the newest entry of the ledger to the oldest,
-and of obligations, which come in the order of their dues.
+"""The opaque cursors of lists: of those that run from the newest entry of the ledger to the oldest, of
+obligations, which come in the order of their dues, of what is searched for, and of deliveries.
 """
 
 import base64
 import binascii
+import hashlib
 import re
 from typing import Final
 
 from app.errors import InvalidParameter
+from app.storage.inbox import DeliveryPlace
 from app.storage.obligations import Place
 from app.vocabulary import read_instant, write_instant
 
@@ -50,6 +52,48 @@ def read_due_cursor(given: str | None) -> Place | None:
         except ValueError:
             raise _not_ours() from None
         if due_cursor(place) == given:
+            return place
+    raise _not_ours()
+
+
+def search_token(first: int, about: bytes) -> str:
+    """The token of the page that looks from that ledger index on, for the search *about* tells of."""
+    return _written(f"az1:{first}:{_told(about)}")
+
+
+def read_search_token(given: str, about: bytes) -> int:
+    """From which ledger index on the page looks. Raises `InvalidParameter` where the token is not ours,
+    or of another search.
+    """
+    version, _, rest = _read(given).partition(":")
+    first, _, told = rest.partition(":")
+    ours = version == "az1" and first.isdecimal() and len(first) < 19
+    if ours and told == _told(about) and search_token(int(first), about) == given:
+        return int(first)
+    raise _not_ours()
+
+
+def _told(about: bytes) -> str:
+    return hashlib.sha256(about).hexdigest()[:16]
+
+
+def delivery_cursor(place: DeliveryPlace) -> str:
+    """The cursor of the page that begins below that place among the deliveries to a binding."""
+    return _written(f"inbox1:{write_instant(place.received_at)} {place.id}")
+
+
+def read_delivery_cursor(given: str | None) -> DeliveryPlace | None:
+    """Below which place the page begins; `None`: with the newest. Raises `InvalidParameter`."""
+    if given is None:
+        return None
+    version, _, rest = _read(given).partition(":")
+    at, _, id = rest.partition(" ")
+    if version == "inbox1" and id:
+        try:
+            place = DeliveryPlace(read_instant(at), id)
+        except ValueError:
+            raise _not_ours() from None
+        if delivery_cursor(place) == given and id.isprintable():
             return place
     raise _not_ours()
 

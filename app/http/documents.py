@@ -21,6 +21,7 @@ from app.determination.record import (
 from app.http.problems import MEDIA_TYPE
 from app.operations.ask_gate import Gate
 from app.operations.obligations import ObligationStatus
+from app.operations.receive import DeliveryStatus
 from app.policy.timeline import RecordedActivation, RecordedApproval
 from app.policy.version import PolicyVersion
 from app.vocabulary import Document, Instant
@@ -193,6 +194,13 @@ class ObligationPage(Document):
     next: str | None
     as_of: int
     behind: int
+
+
+class DeliveryPage(Document):
+    """Deliveries to a binding, newest first; `next` as in other lists."""
+
+    deliveries: tuple[DeliveryStatus, ...]
+    next: str | None
 
 
 class RecordedFulfilment(GivenFulfilment):
@@ -443,6 +451,10 @@ class ProblemDetails(BaseModel):
     """The whole of it where `enforce=true` refused; its id where it is superseded."""
     gate: GateAnswer | None = None
     """The whole of it where `enforce=true` refused."""
+    sign_offs: tuple[str, ...] | None = None
+    """The ids of the approvals that one person gave, and nobody else."""
+    assessments: tuple[str, ...] | None = None
+    """The ids of what the same person found."""
 
 
 ANSWERS: Final[dict[str, type[BaseModel]]] = {}
@@ -452,6 +464,7 @@ _ANY = {
     401: "No valid API key",
     403: "The caller lacks the permission, or does not hold the role that it names",
     422: "A parameter or the document has faults; those of a document are all listed",
+    429: "The caller asks more often than it may",
     503: "Not decidable or recordable now; nothing is acknowledged",
 }
 _OF_BODIES = {

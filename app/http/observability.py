@@ -13,14 +13,17 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
+from app.http.authzen import PREFIX
 from app.http.problems import failure_response, reason_of
 from app.operations.obligations import ObligationFollower
+from app.operations.receive import Inbox
 from app.operations.shadow import Shadows
 from app.operations.sign_checkpoints import Signer
 from app.storage.ledger import Ledger
 from app.storage.store import Store
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_GIVEN_BACK: Final = re.compile(rb"[ -~]{1,1024}")
 
 
 def configure_logging() -> None:
@@ -63,6 +66,7 @@ class Metrics:
         store: Store,
         shadows: Shadows,
         follower: ObligationFollower,
+        inbox: Inbox,
         signer: Signer | None,
     ) -> None:
         self.registry = CollectorRegistry()
@@ -83,6 +87,7 @@ class Metrics:
         self.registry.register(_ExceptionMetrics(store.leaned_on))
         self.registry.register(_ShadowMetrics(shadows))
         self.registry.register(_ObligationMetrics(follower))
+        self.registry.register(_InboxMetrics(inbox))
         if signer is not None:
             self.registry.register(_SignerMetrics(signer))
 
@@ -160,6 +165,20 @@ class _ObligationMetrics(Collector):
             yield metric
 
 
+class _InboxMetrics(Collector):
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    def collect(self) -> Iterable[Metric]:
+        for name, text, value in (
+            ("waiting", "Deliveries that are still to be worked on", self._inbox.waiting),
+            ("failed", "Deliveries that were given up", self._inbox.failed),
+        ):
+            metric = GaugeMetricFamily(f"aslgate_inbox_{name}", f"{text}, as last seen here")
+            metric.add_metric([], value)
+            yield metric
+
+
 class _SignerMetrics(Collector):
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
@@ -190,7 +209,7 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
+        request_id, given_back = _request_id(scope), _given_back(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -203,7 +222,7 @@ class Observed:
                 status = message["status"]
                 headers = [
                     *message.get("headers", []),
-                    (b"x-request-id", request_id.encode()),
+                    (b"x-request-id", given_back or request_id.encode()),
                     # What somebody wrote into a record is never to be guessed to be a page.
                     (b"x-content-type-options", b"nosniff"),
                 ]
@@ -245,3 +264,14 @@ def _request_id(scope: Scope) -> str:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode())
     return f"req_{uuid7().hex}"
+
+
+def _given_back(scope: Scope) -> bytes | None:
+    """The caller's `X-Request-Id` as AuthZEN wants it back, as it came; the log has one of ours where it
+    is no plain word.
+    """
+    if scope["path"].startswith(f"{PREFIX}/"):
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and _GIVEN_BACK.fullmatch(value):
+                return bytes(value)
+    return None

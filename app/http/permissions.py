@@ -1,6 +1,7 @@
-"""Who may do what: one table, role by permission.
+"""Who may do what: one table, role by permission, and one, system by permission, for bindings.
 
-Every route names its permission (`needs`), and `app.main` refuses to start with one that does not.
+Every route names its permission (`needs`, `admits`), and `app.main` refuses to start with one that does
+not.
 """
 
 from enum import Enum
@@ -27,6 +28,7 @@ class Permission(Enum):
     SIMULATE = "simulations:run"
     SHADOW = "shadows:run"
     MANAGE_KEYS = "keys:manage"
+    READ_DELIVERIES = "deliveries:read"
 
 
 ROLES: Final = {
@@ -70,6 +72,18 @@ ROLES: Final = {
     "reader": frozenset({Permission.READ, Permission.SIMULATE}),
 }
 """A caller holds roles, and may do what any of them may."""
+
+SYSTEMS: Final = {
+    "flagger": frozenset({Permission.DETERMINE}),
+    "github": frozenset({Permission.DETERMINE}),
+    "huggingface": frozenset({Permission.REGISTER_MODELS}),
+    "kubernetes": frozenset({Permission.DETERMINE}),
+    "mlflow": frozenset({Permission.REGISTER_MODELS}),
+    "oci": frozenset({Permission.REGISTER_MODELS}),
+    "promptlayer": frozenset({Permission.RECORD_ASSESSMENTS}),
+    "wandb": frozenset({Permission.REGISTER_MODELS}),
+}
+"""What the bindings of a system may do: that, and nothing else, whatever the settings say."""
 
 
 def permits(roles: frozenset[str], permission: Permission) -> bool:

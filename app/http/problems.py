@@ -32,13 +32,16 @@ from app.errors import (
     NotAboutNow,
     NotApproved,
     NotFound,
+    NotFromSender,
     NotRecomputable,
+    OutsideBinding,
     Refusal,
     RetroactiveActivation,
     RoleNotHeld,
     SelfActivation,
     SelfApproval,
     SoleApprover,
+    TooManyRequests,
     Unauthenticated,
     Unavailable,
     UndecodableDocument,
@@ -67,6 +70,9 @@ PROBLEMS: Final[Mapping[type[Refusal], Problem]] = {
     InvalidParameter: Problem(422, "invalid-parameter", "A parameter cannot be used"),
     Unauthenticated: Problem(401, "unauthenticated", "A valid API key is needed"),
     Forbidden: Problem(403, "forbidden", "The caller lacks a permission"),
+    NotFromSender: Problem(401, "not-from-sender", "The delivery is not believed"),
+    OutsideBinding: Problem(403, "outside-binding", "The binding may not speak of that"),
+    TooManyRequests: Problem(429, "too-many-requests", "Ask less often"),
     RoleNotHeld: Problem(403, "role-not-held", "The caller does not hold the role"),
     SoleApprover: Problem(409, "sole-approver", "Somebody else must approve first"),
     NotFound: Problem(404, "not-found", "Nothing is recorded under that name"),
@@ -118,7 +124,7 @@ def reason_of(refusal: Refusal) -> dict[str, str]:
     said = {"refusal": PROBLEMS[type(refusal)].name}
     if isinstance(refusal, InvalidDocument):
         said["reason"] = " ".join(sorted({fault.code for fault in refusal.faults}))
-    elif isinstance(refusal, Unavailable | Unauthenticated):
+    elif isinstance(refusal, Unavailable | Unauthenticated | NotFromSender):
         said["reason"] = refusal.reason
     elif isinstance(refusal, Forbidden):
         said["reason"] = refusal.permission
@@ -147,12 +153,19 @@ def refusal_response(refusal: Refusal) -> Response:
         # RFC 6750 §3.1: what came does not open anything, or nothing came.
         tried = refusal.reason != "none"
         headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if tried else "Bearer"
+    elif isinstance(refusal, NotFromSender):
+        headers["WWW-Authenticate"] = "Signature"
+    elif isinstance(refusal, TooManyRequests):
+        headers["Retry-After"] = str(refusal.after_seconds)
     elif isinstance(refusal, InvalidParameter):
         more["parameter"] = refusal.name
     elif isinstance(
         refusal, DeterminationSuperseded | DeterminationLapsed | NotAboutNow | NotRecomputable
     ):
         more["determination"] = refusal.determination
+    elif isinstance(refusal, SoleApprover) and refusal.sign_offs:
+        more["sign_offs"] = refusal.sign_offs
+        more["assessments"] = refusal.assessments
     return problem_response(PROBLEMS[type(refusal)], str(refusal), headers, **more)
 
 

@@ -155,8 +155,8 @@ def _gate(_one: StoredEntry, said: Said, _: Any) -> tuple[Any, ...]:
 
 
 def _fulfilment(_one: StoredEntry, said: Said, _: Any) -> tuple[Any, ...]:
-    done_at = _instant(said["done_at"])
-    return said["id"], said["obligation"], said["determination"], said["by"], done_at
+    about = said["obligation"], said["determination"], said["model"]
+    return said["id"], *about, said["by"], _instant(said["done_at"])
 
 
 def _credential(_one: StoredEntry, said: Said, _: Any) -> tuple[Any, ...]:
@@ -254,7 +254,7 @@ FILINGS: Final = (
     Filing(
         "fulfilment",
         (Kind.FULFILMENT,),
-        ("id", "obligation_id", "determination_id", "by", "done_at"),
+        ("id", "obligation_id", "determination_id", "model", "by", "done_at"),
         "id",
         _fulfilment,
     ),

@@ -6,7 +6,7 @@ on which policies there are: none can come into force unseen between reading and
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
@@ -18,27 +18,32 @@ from app.assessment.assessment import ModelVersion
 from app.canonical import canonical_json
 from app.determination.decide import scope_of, strictest
 from app.determination.record import Engine
-from app.errors import DeterminationSuperseded
+from app.errors import DeterminationSuperseded, Fault, InvalidDocument
 from app.ledger.entry import Kind
 from app.operations.context import Context, new_id, recorded_anew, refuse_lapsed
 from app.operations.determine import (
+    SECONDS_A_QUESTION,
     Asked,
     Decided,
     Standing,
+    append_unless_alone,
     decide_on,
     draft_of,
     expired,
     has_other_meaning,
     is_of_another_engine,
     moved_since,
+    passes_alone,
     present_engine,
     refuse_superseded,
     refuse_too_much,
     say_leaning,
+    stands_alone,
 )
 from app.policy.timeline import PolicyInForce, in_force_at
 from app.policy.version import PolicyVersion
-from app.storage.ledger import Appended, Draft, GateRow, Moment, Recorded
+from app.storage.database import taking_longer
+from app.storage.ledger import MOST_DRAFTS, Appended, Draft, GateRow, Moment, Recorded
 from app.storage.store import POLICIES_STREAM, Snapshot
 from app.vocabulary import Decision, Document, Instant, ModelRef, Slug, Truth
 
@@ -101,22 +106,19 @@ class Gate(Document):
     """The engine that gave the answer, and its determinations. Records of before it was named have no
     such field.
     """
+    on_behalf_of: Annotated[str | None, Field(exclude_if=lambda whom: whom is None)] = None
+    """Who wants it, where the caller says that it asks for somebody else: the caller's word, which
+    nothing was decided on. There is no such field where it does not say.
+    """
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """What was read of every policy of which a version was ever activated."""
+class GateQuestion:
+    """What a caller asks: whether it keeps conditions, and for whom it asks, where it says so."""
 
-    stream: int
-    snapshots: tuple[tuple[str, Snapshot], ...]
-
-    def rests_on(self) -> dict[str, int]:
-        """The oldest version at which each stream was read."""
-        oldest = {POLICIES_STREAM: self.stream}
-        for _, snapshot in self.snapshots:
-            for stream, version in snapshot.streams.items():
-                oldest[stream] = min(version, oldest.get(stream, version))
-        return oldest
+    asked: AskedGate
+    accepts_conditions: bool = False
+    on_behalf_of: str | None = None
 
 
 async def ask_gate(
@@ -126,57 +128,140 @@ async def ask_gate(
     of the records, in one durable commit.
 
     Where no policy applies it is closed. Raises `InvalidDocument` where the answers would name too
-    much evidence for one commit, `DeterminationSuperseded` where the idempotency
+    much evidence for one commit, `SoleApprover` where one of the determinations would let pass what one
+    and the same found and alone approved, `DeterminationSuperseded` where the idempotency
     key's recorded answer no longer answers, `Unavailable` where it cannot be recorded now.
     """
-    appended = await recorded_anew(
-        context, lambda as_of: _decide_and_record(as_of, asked, accepts_conditions)
-    )
+    return await ask_gates(context, [GateQuestion(asked, accepts_conditions)])
+
+
+async def ask_gates(
+    context: Context,
+    questions: Sequence[GateQuestion],
+    *,
+    until: Callable[[Gate], bool] = lambda _: False,
+) -> Appended:
+    """The same for each of *questions*, in their order and in one commit, up to the first gate of which
+    *until* says that the rest is not asked any more. Each gate follows its determinations.
+    """
+    with taking_longer(SECONDS_A_QUESTION * (len(questions) - 1)):
+        appended = await recorded_anew(
+            context, lambda as_of: _decide_and_record(as_of, questions, until)
+        )
     if appended.replayed:
-        await _refuse_superseded(context, appended)
+        for one in gates_in(appended):
+            await _refuse_superseded(context, one)
     return appended
 
 
+def gates_in(appended: Appended) -> Iterator[Appended]:
+    """Each gate that was recorded, the last of its records, behind its determinations."""
+    records: list[Recorded] = []
+    for record in appended.records:
+        records.append(record)
+        if record.kind is Kind.GATE:
+            yield Appended(tuple(records), appended.replayed)
+            records = []
+
+
 async def _decide_and_record(
-    context: Context, asked: AskedGate, accepts_conditions: bool
+    context: Context, questions: Sequence[GateQuestion], until: Callable[[Gate], bool]
 ) -> Appended:
     names, stream = await context.store.activated_policies()
-    snapshots = [(n, await context.store.snapshot(asked.model, n, None)) for n in names]
-    read = _Read(stream, tuple(snapshots))
+    rests_on = {POLICIES_STREAM: stream}
+    decided: list[Decided] = []
+    drafts: list[Draft] = []
+    for question in questions:
+        asked = question.asked
+        snapshots = [(n, await context.store.snapshot(asked.model, n, None)) for n in names]
+        for _, snapshot in snapshots:
+            for name, version in snapshot.streams.items():
+                rests_on[name] = min(version, rests_on.get(name, version))
+        those = await _decide(context, asked, snapshots)
+        behind = [draft_of(context, one) for one in those]
+        gate = gate_of(
+            asked,
+            snapshots,
+            those,
+            [draft.subject for draft in behind],
+            id=new_id("gat"),
+            at=context.now,
+            actor=context.actor,
+            accepts_conditions=question.accepts_conditions,
+            engine=present_engine(),
+            on_behalf_of=question.on_behalf_of,
+        )
+        decided += those
+        drafts += [*behind, _draft_of_gate(gate)]
+        _refuse_too_much(decided, drafts)
+        if until(gate):
+            break
+    appended = await append_unless_alone(context, decided, drafts, rests_on)
+    determinations = tuple(one for one in appended.records if one.kind is Kind.DETERMINATION)
+    say_leaning(context, decided, Appended(determinations, appended.replayed))
+    return appended
+
+
+async def _decide(
+    context: Context, asked: AskedGate, snapshots: Sequence[tuple[str, Snapshot]]
+) -> list[Decided]:
+    """What each policy that applies says of it."""
     decided = []
-    for name, snapshot in applying(read.snapshots, context.now, asked.action):
+    for name, snapshot in applying(snapshots, context.now, asked.action):
         question = Asked(model=asked.model, action=asked.action, policy=name)
         decided.append(decide_on(context.now, question, snapshot))
         await asyncio.sleep(0)
-    refuse_too_much(decided)
-    drafts = [draft_of(context, one) for one in decided]
-    gate = gate_of(
-        asked,
-        read.snapshots,
-        decided,
-        [draft.subject for draft in drafts],
-        id=new_id("gat"),
-        at=context.now,
-        actor=context.actor,
-        accepts_conditions=accepts_conditions,
-        engine=present_engine(),
-    )
+    return decided
+
+
+def _draft_of_gate(gate: Gate) -> Draft:
+    """The entry that records it."""
     document = canonical_json(gate.model_dump(mode="json"))
 
     def build(moment: Moment) -> bytes:
         refuse_lapsed(gate.at, gate.valid_until, moment)
         return document
 
-    row = GateRow(gate.id, gate.model, gate.action, gate.decision, context.now, gate.valid_until)
-    appended = await context.store.ledger.append(
-        [*drafts, Draft(Kind.GATE, gate.id, row, build)],
+    row = GateRow(gate.id, gate.model, gate.action, gate.decision, gate.at, gate.valid_until)
+    return Draft(Kind.GATE, gate.id, row, build)
+
+
+def _refuse_too_much(decided: Sequence[Decided], drafts: Sequence[Draft]) -> None:
+    """Raise `InvalidDocument` where one commit cannot hold it."""
+    refuse_too_much(decided)
+    if len(drafts) > MOST_DRAFTS:
+        message = f"these are more than {MOST_DRAFTS} entries; ask for fewer at once"
+        raise InvalidDocument((Fault("", "too-large", message),))
+
+
+def gate_as_of(
+    context: Context,
+    asked: AskedGate,
+    snapshots: Sequence[tuple[str, Snapshot]],
+    *,
+    accepts_conditions: bool,
+) -> Gate | None:
+    """The gate as it would be answered on *snapshots*, of every policy of which a version was ever
+    activated; `None`: it would be refused, since one and the same found and alone approved. It is
+    recorded nowhere, so neither it nor its determinations have an id.
+    """
+    decided = [
+        decide_on(context.now, Asked(model=asked.model, action=asked.action, policy=name), snapshot)
+        for name, snapshot in applying(snapshots, context.now, asked.action)
+    ]
+    if any(passes_alone(one) is not None for one in decided):
+        return None
+    return gate_of(
+        asked,
+        snapshots,
+        decided,
+        [""] * len(decided),
+        id="",
+        at=context.now,
         actor=context.actor,
-        rests_on=read.rests_on(),
-        touches=(),
-        key=context.key,
+        accepts_conditions=accepts_conditions,
+        engine=present_engine(),
     )
-    say_leaning(context, decided, appended)
-    return appended
 
 
 def applying(
@@ -202,6 +287,7 @@ def gate_of(
     actor: str,
     accepts_conditions: bool,
     engine: Engine | None,
+    on_behalf_of: str | None = None,
 ) -> Gate:
     """The gate's answer: `decided` under each policy that applies, under these `ids`; `snapshots` of
     every policy of which a version was ever activated. Whoever changes what this answers raises
@@ -244,6 +330,7 @@ def gate_of(
         at=at,
         actor=actor,
         engine=engine,
+        on_behalf_of=on_behalf_of,
     )
 
 
@@ -346,4 +433,6 @@ async def standing_of_gate(context: Context, gate: Recorded) -> Standing:
     names, _ = await context.store.activated_policies()
     for name in () if superseded else names:
         superseded = superseded or await moved_since(context, document["model"], name, index)
+    for one in () if superseded else determinations.values():
+        superseded = superseded or await stands_alone(context, orjson.loads(one.document))
     return Standing(superseded, expired(context, document))

@@ -253,7 +253,7 @@ def answered_otherwise(
     """
     provenance = document["provenance"]
     known = on_model.known_at(provenance["known_at"])
-    if known.names != _names(provenance):
+    if _names(provenance) not in (known.names, known.with_fulfilments):
         raise NotRebuilt("what the ledger held then is not the evidence that it names")
     question = question_of(document)
     would = decide(question, draft, known.model, known.evidence)

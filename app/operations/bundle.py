@@ -35,7 +35,9 @@ from app.storage.ledger import Recorded
 from app.storage.said import EVIDENCE, leans_on, piece
 from app.vocabulary import Decision, principal_of, read_instant, write_instant
 
-_ABOUT_EVIDENCE: Final = frozenset({*EVIDENCE, Kind.EXCEPTION_APPROVAL, Kind.LIFTING})
+_ABOUT_EVIDENCE: Final = frozenset(
+    {*EVIDENCE, Kind.EXCEPTION_APPROVAL, Kind.LIFTING, Kind.FULFILMENT}
+)
 """What is left out of a bundle without evidence."""
 
 

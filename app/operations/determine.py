@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -11,17 +11,18 @@ import orjson
 
 from app.assessment.exceptions import INTERIM_MEASURES
 from app.decoding import pointer
+from app.determination.alone import Alone, approved_alone
 from app.determination.decide import Question, decide
 from app.determination.provenance import RestsOn, answer_document, says_what_changed
 from app.determination.record import ENGINE_VERSION, SEMANTICS, Determination, Engine
-from app.errors import DeterminationSuperseded, Fault, InvalidDocument
+from app.errors import DeterminationSuperseded, Fault, InvalidDocument, SoleApprover
 from app.ledger.entry import Kind
-from app.operations.context import Context, new_id, recorded_anew, refuse_lapsed
+from app.operations.context import NO_VERSION, Context, new_id, recorded_anew, refuse_lapsed
 from app.policy.timeline import PolicyInForce, in_force_at
 from app.storage.database import taking_longer
-from app.storage.ledger import Appended, DeterminationRow, Draft, Moment, Recorded
+from app.storage.ledger import Appended, DeterminationRow, Draft, Moment, Recorded, Stale
 from app.storage.store import Snapshot
-from app.vocabulary import Document, Instant, Integer, ModelRef, Slug, read_instant
+from app.vocabulary import Decision, Document, Instant, Integer, ModelRef, Slug, read_instant
 
 MOST_EVIDENCE_NAMED: Final = 100_000
 """How many pieces of evidence all answers of a request may name together: some ten megabytes."""
@@ -67,7 +68,8 @@ async def determine(
 
     `listed_under` is what the caller's document calls the list of questions; `None`: it is the one
     question itself. Unknown names are recorded denials. Raises `InvalidDocument` for an instant or a
-    ledger size that lies in the future, `DeterminationSuperseded` where the idempotency key's
+    ledger size that lies in the future, `SoleApprover` where one of them would let pass what one and
+    the same found and alone approved, `DeterminationSuperseded` where the idempotency key's
     recorded answer no longer answers, `Unavailable` where it cannot be recorded now.
     """
     await _refuse_the_future(context, asked, listed_under)
@@ -85,15 +87,74 @@ async def _decide_and_record(
 ) -> Appended:
     decided = await _decide_all(context, asked)
     refuse_too_much(decided, "" if listed_under is None else pointer(listed_under))
-    appended = await context.store.ledger.append(
+    appended = await append_unless_alone(
+        context,
+        decided,
         [draft_of(context, one) for one in decided],
-        actor=context.actor,
-        rests_on=_rests_on(decided),
-        touches=(),
-        key=context.key,
+        _rests_on(decided),
+        lambda i: None if listed_under is None else pointer(listed_under, i),
     )
     say_leaning(context, decided, appended)
     return appended
+
+
+async def append_unless_alone(
+    context: Context,
+    decided: Sequence[Decided],
+    drafts: Sequence[Draft],
+    rests_on: Mapping[str, int],
+    place_of: Callable[[int], str | None] = lambda _: None,
+) -> Appended:
+    """Record *drafts*, the answers of *decided* among them. Raises `SoleApprover` where one of these
+    lets pass what one and the same found and alone approved; of several the first, at its place.
+    """
+    refused = next(
+        (
+            SoleApprover(one.asked.model, alone.sign_offs, alone.assessments, place_of(i))
+            for i, one in enumerate(decided)
+            if (alone := passes_alone(one)) is not None
+        ),
+        None,
+    )
+    if refused is not None:
+        # Whom memory does not know yet may have approved too; an answer is held against this later.
+        versions = await context.store.streams(rests_on)
+        if moved := {name for name in rests_on if versions[name] != rests_on[name]}:
+            raise Stale(frozenset(moved))
+        if context.key is None:
+            raise refused
+    try:
+        return await context.store.ledger.append(
+            drafts,
+            actor=context.actor,
+            # What is refused now may have been recorded when its key first came.
+            rests_on=rests_on if refused is None else {"": NO_VERSION},
+            touches=(),
+            key=context.key,
+        )
+    except Stale:
+        if refused is not None:
+            raise refused from None
+        raise
+
+
+def passes_alone(one: Decided) -> Alone | None:
+    """Who found and alone approved what this answer would let pass; `None`: nobody did, or nothing
+    passes.
+    """
+    if one.determination.decision == Decision.DENY.value:
+        return None
+    return _approved_alone(one.asked, one.policy, one.snapshot, one.at)
+
+
+def _approved_alone(
+    asked: Asked, policy: PolicyInForce | None, snapshot: Snapshot, at: datetime
+) -> Alone | None:
+    if policy is None or snapshot.model is None:
+        return None
+    return approved_alone(
+        policy.version, snapshot.model, snapshot.evidence, asked.action, at, snapshot.recorded_by
+    )
 
 
 def say_leaning(context: Context, decided: Sequence[Decided], appended: Appended) -> None:
@@ -255,13 +316,29 @@ async def refuse_superseded(context: Context, appended: Appended) -> None:
 
 async def has_moved(context: Context, document: Mapping[str, Any]) -> bool:
     """Whether the policy, or the evidence on the model or on those that it leans on, is not what the
-    determination saw, or the engine reads them otherwise than the one that gave it.
+    determination saw, or the engine reads them otherwise than the one that gave it; or it lets pass
+    what, of all who approved it, only one who found it still approves.
     """
     provenance = document["provenance"]
     policy, known_at = provenance["policy"]["name"], provenance["known_at"]
-    return has_other_meaning(document) or await moved_since(
-        context, document["model"], policy, known_at
+    return (
+        has_other_meaning(document)
+        or await moved_since(context, document["model"], policy, known_at)
+        or await stands_alone(context, document)
     )
+
+
+async def stands_alone(context: Context, document: Mapping[str, Any]) -> bool:
+    """Whether a recorded determination that lets an action pass would by now rest on one person
+    alone: without anything new on record, an approval may have become too old.
+    """
+    if document["decision"] == Decision.DENY.value:
+        return False
+    name = document["provenance"]["policy"]["name"]
+    snapshot = await context.store.snapshot(document["model"], name, None)
+    asked = Asked(model=document["model"], action=document["action"], policy=name)
+    policy = in_force_at(snapshot.timeline, context.now)
+    return _approved_alone(asked, policy, snapshot, context.now) is not None
 
 
 def has_other_meaning(document: Mapping[str, Any]) -> bool:

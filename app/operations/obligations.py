@@ -28,7 +28,7 @@ from app.policy.version import Obligation
 from app.storage import obligations, records
 from app.storage.ledger import Appended, Draft, FulfilmentRow, Stale
 from app.storage.obligations import Answered, Followed, Place, Standing
-from app.storage.store import Store
+from app.storage.store import Store, model_stream
 from app.vocabulary import Document, Instant
 
 PAGE: Final = 64
@@ -172,6 +172,8 @@ async def fulfil_obligation(context: Context, id: str, fulfilment: Fulfilment) -
         refused = InvalidDocument(tuple(faults))
     if refused is not None and context.key is None:
         raise refused
+    stream = model_stream(found.raised.model)
+    await context.store.gates.passed(stream)
     try:
         return await context.store.ledger.append(
             [_draft(context, found.raised, fulfilment, done_at)],
@@ -179,7 +181,8 @@ async def fulfil_obligation(context: Context, id: str, fulfilment: Fulfilment) -
             # What is refused now may have been recorded when its key first came. Of two at once one
             # is refused by its row, which names the obligation and what raised it.
             rests_on={} if refused is None else {"": NO_VERSION},
-            touches=(),
+            # Answers by a version that makes it binding rest on it.
+            touches=(stream,),
             key=context.key,
         )
     except Stale:
@@ -203,7 +206,7 @@ def _draft(context: Context, raised: Raised, fulfilment: Fulfilment, done_at: da
         by=context.actor,
     )
     document = canonical_json({"id": own, **given.model_dump(mode="json")})
-    row = FulfilmentRow(own, raised.id, raised.determination, context.actor, done_at)
+    row = FulfilmentRow(own, raised.id, raised.determination, raised.model, context.actor, done_at)
     return Draft(Kind.FULFILMENT, own, row, lambda _: document)
 
 

@@ -16,6 +16,8 @@ from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 from app.canonical import canonical_json
 from app.decoding import pointer
+from app.determination.alone import APPROVING, PERMITTING
+from app.determination.obligations import starts_binding_clock
 from app.errors import (
     AlreadyRecorded,
     Fault,
@@ -57,7 +59,7 @@ from app.storage.store import (
     model_stream,
     weights_stream,
 )
-from app.vocabulary import Outcome, Verb
+from app.vocabulary import is_slug
 
 CLOCK_SLACK: Final = timedelta(minutes=1)
 """How far a client's clock may be ahead of ours."""
@@ -162,11 +164,12 @@ async def record_assessment(context: Context, assessment: Assessment) -> Appende
 
 async def record_safeguard(context: Context, report: SafeguardReport) -> Appended:
     """Record *report*. Raises `InvalidDocument` naming everything in it that is unknown, and
-    `RoleNotHeld` where it is stated by a role of the policy that the caller does not hold: what no text
-    defines is met by nothing but that role's word.
+    `RoleNotHeld` where it is stated by what may be a role of the policy and the caller does not hold:
+    what no text defines is met by nothing but that role's word.
     """
     known = await context.store.known()
-    if any(report.stated_by in v.roles for v in known.versions.get(report.policy, ())):
+    # A later version may name that role, and then it counts as its word.
+    if is_slug(report.stated_by):
         context.refuse_unheld((report.stated_by,))
     since = report.valid_from
     faults = unknown_in_report(report, lambda policy: known.named_at(policy, since, context.now))
@@ -219,12 +222,6 @@ async def record_sign_off(context: Context, sign_off: SignOff) -> Appended:
         rests_on=(found_stream(about, context.principal),) if approves else (),
         moves=(approved_stream(about, context.principal),) if approves else (),
     )
-
-
-PERMITTING: Final = frozenset({Outcome.RULED_OUT, Outcome.BOUNDED_BY, Outcome.CARRIED_OVER})
-"""The findings that may let an action pass."""
-APPROVING: Final = frozenset({Verb.APPROVED, Verb.DECIDED})
-"""What a sign-off does that lets an action pass."""
 
 
 async def _weights_or_name(context: Context, model: str) -> str:
@@ -293,7 +290,9 @@ async def withdraw(context: Context, kind: Kind, id: str, withdrawal: Withdrawal
                 return InvalidDocument((fault,))
         if known.withdrawn:
             return AlreadyRecorded("withdrawal of", id, "it was withdrawn before")
-        if not context.is_by_caller(known.recorded_by) and known.may_count_against():
+        if context.is_by_caller(known.recorded_by):
+            return None
+        if known.may_count_against() or await _asks_anew(context, known):
             return WithdrawalByAnother(kind.value, id)
         return None
 
@@ -304,6 +303,15 @@ async def withdraw(context: Context, kind: Kind, id: str, withdrawal: Withdrawal
         return Draft(Kind.WITHDRAWAL, own, WithdrawalRow(own, id, known.model), lambda _: document)
 
     return await record_on(context, kind, id, refusal, draft)
+
+
+async def _asks_anew(context: Context, known: KnownEvidence) -> bool:
+    """Whether it is an assessment from which the clock of a binding obligation runs."""
+    says = known.says()
+    if not isinstance(says, Assessment):
+        return False
+    versions = (await context.store.known()).every_version()
+    return any(starts_binding_clock(version, says.kind) for version in versions)
 
 
 async def record_on(

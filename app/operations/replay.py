@@ -239,6 +239,7 @@ class Replayer:
             actor=document["actor"],
             accepts_conditions=document["accepts_conditions"],
             engine=engine,
+            on_behalf_of=document.get("on_behalf_of"),
         )
         return canonical_json(gate.model_dump(mode="json"))
 

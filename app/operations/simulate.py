@@ -1,6 +1,6 @@
 """A determination on evidence given in the request: recorded nowhere, and saying so."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -9,11 +9,13 @@ from pydantic import BaseModel
 
 from app.assessment.assessment import Assessment, ModelVersion
 from app.assessment.evidence import Evidence, Recorded
+from app.assessment.fulfilments import SupposedFulfilment
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 from app.canonical import canonical_json, digest
 from app.decoding import pointer
 from app.determination.decide import Question, decide
+from app.determination.obligations import as_given, obligations_of
 from app.determination.record import ENGINE_VERSION, SEMANTICS
 from app.errors import Fault, InvalidDocument, NotFound
 from app.operations.context import Context
@@ -43,6 +45,7 @@ class Supposed(Document):
     assessments: tuple[Assessment, ...] = ()
     safeguards: tuple[SafeguardReport, ...] = ()
     sign_offs: tuple[SignOff, ...] = ()
+    fulfilments: tuple[SupposedFulfilment, ...] = ()
 
 
 class Simulated(Document):
@@ -63,6 +66,9 @@ class Simulated(Document):
     on_top_of_record: Flag = False
 
 
+_SupposedPiece = Assessment | SafeguardReport | SignOff | SupposedFulfilment
+
+
 async def simulate(context: Context, simulated: Simulated) -> dict[str, Any]:
     """The determination, without an id, a ledger position or a past.
 
@@ -70,10 +76,11 @@ async def simulate(context: Context, simulated: Simulated) -> dict[str, Any]:
     answers does not, `NotFound` for an unknown `version`.
     """
     supposed = simulated.evidence
-    kinds: tuple[tuple[str, Sequence[Assessment | SafeguardReport | SignOff]], ...] = (
+    kinds: tuple[tuple[str, Sequence[_SupposedPiece]], ...] = (
         ("assessments", supposed.assessments),
         ("safeguards", supposed.safeguards),
         ("sign_offs", supposed.sign_offs),
+        ("fulfilments", supposed.fulfilments),
     )
     faults = tuple(
         Fault(
@@ -115,10 +122,13 @@ async def simulate(context: Context, simulated: Simulated) -> dict[str, Any]:
         assessments=recorded.assessments + _numbered("assessments", supposed.assessments),
         safeguards=recorded.safeguards + _numbered("safeguards", supposed.safeguards),
         sign_offs=recorded.sign_offs + _numbered("sign_offs", given),
+        fulfilments=recorded.fulfilments
+        + _numbered("fulfilments", [as_given(one, at) for one in supposed.fulfilments]),
     )
     evidence = await context.store.with_others(simulated.model, evidence)
     question = Question(simulated.model, simulated.action, simulated.policy, at)
     determination = decide(question, policy, model, evidence)
+    binding = policy is not None and policy.version.has_binding_obligations
     return determination.model_dump(mode="json") | {
         "recorded": False,
         "model": simulated.model,
@@ -129,7 +139,9 @@ async def simulate(context: Context, simulated: Simulated) -> dict[str, Any]:
                 "version": policy.version.version if policy else None,
                 "digest": policy.digest if policy else None,
             },
-            "evidence": [{"id": id, "digest": digest} for id, digest in evidence.names()],
+            "evidence": [
+                {"id": id, "digest": digest} for id, digest in evidence.names(fulfilments=binding)
+            ],
             "engine": {"version": ENGINE_VERSION, "semantics": SEMANTICS},
             "at": write_instant(at),
         },
@@ -178,9 +190,27 @@ def _refuse_unknown_names(simulated: Simulated, policy: PolicyInForce | None) ->
             for i, sign_off in enumerate(supposed.sign_offs)
             for fault in unknown_in_sign_off(sign_off, versions, ("evidence", "sign_offs", i))
         ),
+        *(
+            fault
+            for i, one in enumerate(supposed.fulfilments)
+            for fault in _unknown_in_fulfilment(one, version, i)
+        ),
     ]
     if faults:
         raise InvalidDocument(tuple(faults))
+
+
+def _unknown_in_fulfilment(
+    supposed: SupposedFulfilment, version: PolicyVersion, position: int
+) -> Iterator[Fault]:
+    place = ("evidence", "fulfilments", position)
+    asked = obligations_of(version).get(supposed.pointer)
+    if supposed.policy != version.policy:
+        message = f"must be `{version.policy}`, the policy that is asked"
+        yield Fault(pointer(*place, "policy"), "other-policy", message)
+    elif asked is None or asked.id != supposed.name:
+        message = f"`{version.policy}` {version.version} has no obligation `{supposed.name}` there"
+        yield Fault(pointer(*place, "pointer"), "unknown-obligation", message)
 
 
 def _numbered(kind: str, items: Sequence[Any]) -> tuple[Recorded[Any], ...]:

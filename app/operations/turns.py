@@ -63,6 +63,7 @@ class Turns:
 
     backtests: Queue = field(default_factory=Queue)
     explanations: Queue = field(default_factory=Queue)
-    """Explanations, what would settle an answer, what changed between two versions, and replays."""
+    """Explanations, what would settle an answer, what changed between two versions,
+    replays, and searches for what would be allowed."""
     public: Queue = field(default_factory=lambda: Queue(PUBLIC_AT_ONCE, most_waiting=64))
     """What is read without a key: it leaves readers of the database to those who have one."""

@@ -1031,6 +1031,7 @@ _FIELDS: Final[dict[Subject, dict[str, Rule]]] = {
         "to": _set("stricter", none_is_silent=True),
         "due": _due,
         "since_assessment": _plain("unknown"),
+        "binding": _choice(strict=True),
     },
     "reassess": {"clause": _words, "when": _counts_against},
     "action": {

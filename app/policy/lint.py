@@ -372,9 +372,17 @@ def _obligations(version: PolicyVersion, path: Path, obligations: Sequence[Oblig
         by = [obligation.by] if obligation.by else []
         where = (*path, "obligations", i)
         yield from _known((*where, "by"), "role", by, version.roles)
-        if obligation.since_assessment is not None and not isinstance(obligation.due, Duration):
+        since, due = obligation.since_assessment, obligation.due
+        anew = obligation.binding and due == "before"
+        if since is not None and not isinstance(due, Duration) and not anew:
             why = "starts a clock that has no length: give `due` a duration"
             yield (*where, "since_assessment"), "no-effect", why
+        if obligation.binding and not anew and (since is None or due is None):
+            why = (
+                "cannot be binding: its due would move along with every question; make it due "
+                "`before` the action, or give it a duration since an assessment"
+            )
+            yield (*where, "binding"), "breaks-a-law", why
 
 
 def _reassess(version: PolicyVersion) -> Found:

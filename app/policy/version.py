@@ -259,6 +259,10 @@ class NotRuledOut(Document):
 class Obligation(Document):
     """Something that must be done. `due` is counted from the determination's instant, or from the
     newest assessment of the kind that `since_assessment` names.
+
+    `binding`: the action is denied while it is not on record that it was done: from the start where
+    it is due before the action, from its due on otherwise. With `since_assessment` it must be done
+    anew after each assessment of that kind, and one that was missed is not made good by the next.
     """
 
     id: Slug
@@ -269,6 +273,7 @@ class Obligation(Document):
     """Who must be told or given it."""
     due: Literal["before"] | ADuration | None = None
     since_assessment: Slug | None = None
+    binding: Flag = False
 
 
 class Recommendation(Requirement):
@@ -410,3 +415,13 @@ class PolicyVersion(Document):
     dropped: tuple[Dropped, ...] = ()
     reassess: Reassess | None = None
     actions: ByName[Action]
+
+    @property
+    def has_binding_obligations(self) -> bool:
+        """Whether any obligation is binding, so that an answer rests on what was fulfilled."""
+        return any(
+            obligation.binding
+            for each in (self.actions, self.thresholds)
+            for one in each.values()
+            for obligation in one.obligations
+        )

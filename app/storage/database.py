@@ -155,6 +155,22 @@ def taking_longer(seconds: float) -> Iterator[None]:
         REQUEST.reset(token)
 
 
+@contextmanager
+def only_reading() -> Iterator[None]:
+    """Let the request that is served count as one that only reads, whatever its method: it leaves the
+    connections alone that are kept for those who decide.
+    """
+    request = REQUEST.get()
+    if request is None:
+        yield
+        return
+    token = REQUEST.set(replace(request, only_reads=True))
+    try:
+        yield
+    finally:
+        REQUEST.reset(token)
+
+
 def skew(database: datetime, asked: datetime, answered: datetime) -> str | None:
     """Why nothing is recorded: the clock of the *database*, which was asked for it and answered at
     those times by ours, is too far from it; `None`: it is not.

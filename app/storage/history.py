@@ -22,6 +22,7 @@ from app.assessment.exceptions import (
     Approved,
     ExceptionOnRecord,
 )
+from app.assessment.fulfilments import GivenFulfilment
 from app.assessment.orders import Lifted, OrderOnRecord
 from app.canonical import digest
 from app.determination.provenance import NotRebuilt
@@ -38,7 +39,7 @@ from app.policy.timeline import (
 from app.policy.version import PolicyVersion
 from app.storage import records
 from app.storage.ledger import Recorded, recorded
-from app.storage.said import EVIDENCE, approved, leans_on, lifted, piece, said
+from app.storage.said import EVIDENCE, approved, fulfilled, leans_on, lifted, piece, said
 from app.storage.store import MOST_OTHERS, model_stream, weights_stream
 from app.storage.tables import determination, ledger_entry
 
@@ -185,6 +186,14 @@ class _OneModel:
     registered: ModelVersion | None
     index: int
     pieces: tuple[_Piece, ...] = ()
+    fulfilments: tuple[RecordedEvidence[GivenFulfilment], ...] = ()
+
+    def moments(self) -> Iterator[int]:
+        """The indexes at which something changes about it."""
+        yield self.index
+        for one in self.pieces:
+            yield from one.moments()
+        yield from (done.index for done in self.fulfilments if done.index is not None)
 
     def known_at(self, size: int) -> tuple[ModelVersion | None, Evidence]:
         if self.registered is None or self.index >= size:
@@ -200,6 +209,7 @@ class _OneModel:
             tuple(by_kind.get(Kind.SIGN_OFF, ())),
             tuple(by_kind.get(Kind.EXCEPTION, ())),
             tuple(by_kind.get(Kind.ORDER, ())),
+            tuple(f for f in self.fulfilments if f.index is not None and f.index < size),
         )
 
 
@@ -210,6 +220,10 @@ class Known:
     model: ModelVersion | None
     evidence: Evidence
     names: tuple[tuple[str, str], ...]
+    with_fulfilments: tuple[tuple[str, str], ...]
+    """The same with those of fulfilments, which an answer names whose version has a binding
+    obligation.
+    """
 
 
 @dataclass
@@ -251,7 +265,8 @@ class ModelHistory:
                     next_nearest |= _leans_on(on_other)
             nearest = next_nearest - others.keys() - {self.model}
         evidence = replace(evidence, others=others)
-        return Known(model, evidence, tuple(evidence.names()))
+        names = tuple(evidence.names()), tuple(evidence.names(fulfilments=True))
+        return Known(model, evidence, *names)
 
     def _one(self, name: str) -> _OneModel:
         if name not in self._models:
@@ -284,10 +299,7 @@ async def model_history(
 
 def _history(model: str, models: Mapping[str, _OneModel]) -> ModelHistory:
     moments = {
-        moment
-        for one in models.values()
-        if one.registered is not None
-        for moment in (one.index, *(m for piece in one.pieces for m in piece.moments()))
+        moment for one in models.values() if one.registered is not None for moment in one.moments()
     }
     return ModelHistory(model, models, sorted(moments))
 
@@ -330,7 +342,8 @@ async def _one_model(connection: AsyncConnection, name: str, before: int) -> _On
     approvals = await records.approvals_on(connection, name, known_at=before)
     liftings = await records.liftings_on(connection, name, known_at=before)
     pieces = tuple(_piece(one.record, one.withdrawn, approvals, liftings) for one in found)
-    return _OneModel(registered, record.position.index, pieces)
+    done = await records.fulfilments_on(connection, name, known_at=before)
+    return _OneModel(registered, record.position.index, pieces, tuple(map(fulfilled, done)))
 
 
 def _piece(
@@ -351,12 +364,13 @@ def _piece(
 
 def gathered_model(model: str, found: Iterable[Recorded]) -> ModelHistory:
     """The history of *model* that those records tell by themselves: registrations, evidence that
-    counts, approvals of exceptions and liftings of orders.
+    counts, approvals of exceptions, liftings of orders and fulfilments.
     """
     registered: dict[str, tuple[ModelVersion, int]] = {}
     evidence: list[tuple[str, Recorded]] = []
     approvals: dict[str, list[Recorded]] = {}
     liftings: dict[str, list[Recorded]] = {}
+    done: dict[str, list[RecordedEvidence[GivenFulfilment]]] = {}
     for one in found:
         document = orjson.loads(one.document)
         if one.kind is Kind.MODEL:
@@ -365,6 +379,8 @@ def gathered_model(model: str, found: Iterable[Recorded]) -> ModelHistory:
             approvals.setdefault(document["exception"], []).append(one)
         elif one.kind is Kind.LIFTING:
             liftings.setdefault(document["order"], []).append(one)
+        elif one.kind is Kind.FULFILMENT:
+            done.setdefault(document["model"], []).append(fulfilled(one))
         elif one.kind in EVIDENCE:
             evidence.append((document["model"], one))
     pieces = [(on, _piece(one, None, approvals, liftings)) for on, one in evidence]
@@ -377,7 +393,7 @@ def gathered_model(model: str, found: Iterable[Recorded]) -> ModelHistory:
         bears = tuple(
             one for on, one in pieces if on == name or (on in twins and one.kind is Kind.ASSESSMENT)
         )
-        models[name] = _OneModel(version, index, bears)
+        models[name] = _OneModel(version, index, bears, tuple(done.get(name, ())))
     return _history(model, models)
 
 

@@ -198,6 +198,7 @@ class FulfilmentRow:
     id: str
     obligation_id: str
     determination_id: str
+    model: str
     by: str
     done_at: datetime
 

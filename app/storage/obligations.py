@@ -236,8 +236,12 @@ async def advance(
     raised = list(raised)
     stood = await _raised_before(connection, {one.id for one in raised})
     stands: dict[str, Raised] = dict(stood)
+    fulfilled = await _fulfilled(connection, stood)
     for one in raised:
-        stands[one.id] = kept(stands.get(one.id), one)
+        stands[one.id] = kept(stands.get(one.id), one, fulfilled.get(one.id))
+        if stands[one.id] is one:
+            # What was fulfilled is the one before.
+            fulfilled.pop(one.id, None)
     if changed := [_row_of(one) for id, one in stands.items() if stood.get(id) is not one]:
         statement = postgresql.insert(obligation)
         known = {name: statement.excluded[name] for name in _CHANGES}
@@ -251,6 +255,13 @@ async def _raised_before(connection: AsyncConnection, ids: set[str]) -> Mapping[
     return {row.id: _raised(row) for row in await connection.execute(asked)}
 
 
+async def _fulfilled(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, int]:
+    """By obligation, at which index it was fulfilled as it was raised last."""
+    asked = select(obligation.c.id, fulfilment.c.index.label("at")).select_from(_with_fulfilment())
+    asked = asked.where(obligation.c.id.in_(sorted(ids)), fulfilment.c.index.is_not(None))
+    return {row.id: row.at for row in await connection.execute(asked)}
+
+
 def _raised(row: Any) -> Raised:
     return Raised(**{field: getattr(row, column) for field, column in _COLUMN_OF.items()})
 
@@ -259,9 +270,9 @@ def _row_of(raised: Raised) -> dict[str, Any]:
     return {column: getattr(raised, field) for field, column in _COLUMN_OF.items()}
 
 
-_COLUMN_OF: Final = {field.name: field.name for field in fields(Raised)} | {
-    "determination": "determination_id"
-}
+_COLUMN_OF: Final = {
+    field.name: field.name for field in fields(Raised) if field.name != "lacking"
+} | {"determination": "determination_id"}
 
 _NEVER_CHANGED: Final = frozenset({"id", "model", "policy", "name"})
 

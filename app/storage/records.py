@@ -19,6 +19,7 @@ from app.storage.tables import (
     determination,
     evidence,
     exception_approval,
+    fulfilment,
     gate,
     ledger_entry,
     ledger_head,
@@ -232,6 +233,17 @@ async def model_record(
     return await _first(connection, asked)
 
 
+async def models_from(connection: AsyncConnection, first: int, limit: int) -> list[tuple[int, str]]:
+    """The first model versions registered from that ledger index on, each behind its own."""
+    asked = (
+        select(model_version.c.index, model_version.c.model)
+        .where(model_version.c.index >= first)
+        .order_by(model_version.c.index)
+        .limit(limit)
+    )
+    return [(index, model) for index, model in await connection.execute(asked)]
+
+
 async def models_with(connection: AsyncConnection, weights: str) -> tuple[Recorded, ...]:
     """The registrations with those weights, in the order of recording."""
     asked = (
@@ -280,6 +292,21 @@ async def liftings_on(
 ) -> dict[str, tuple[Recorded, ...]]:
     """By order, the lifting of each order on *model* that was lifted."""
     return await _by_what(connection, lifting, "order_id", model, known_at)
+
+
+async def fulfilments_on(
+    connection: AsyncConnection, model: str, *, known_at: int | None = None
+) -> tuple[Recorded, ...]:
+    """The fulfilments of obligations on *model*, in the order of recording."""
+    asked = (
+        select(*_RECORD)
+        .join(fulfilment, fulfilment.c.index == ledger_entry.c.index)
+        .where(fulfilment.c.model == model)
+        .order_by(fulfilment.c.index)
+    )
+    if known_at is not None:
+        asked = asked.where(fulfilment.c.index < known_at)
+    return await _all(connection, asked)
 
 
 async def activated_policies(

@@ -44,6 +44,7 @@ MAY_CHANGE: Final[Mapping[Table, tuple[str, ...]]] = {
         "index",
     ),
     tables.obligation_position: ("next",),
+    tables.inbox: ("body", "state", "attempts", "not_before", "finished_at", "outcome"),
 }
 """What the service may change of a row that is there. Of all other tables: nothing."""
 

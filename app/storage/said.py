@@ -8,6 +8,7 @@ from pydantic import BaseModel, TypeAdapter
 from app.assessment.assessment import Assessment, ModelVersion
 from app.assessment.evidence import Recorded as RecordedEvidence
 from app.assessment.exceptions import Approved, GivenApproval, RequestedException
+from app.assessment.fulfilments import GivenFulfilment
 from app.assessment.orders import Lifted, Lifting, Order
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
@@ -35,6 +36,7 @@ _OTHERS: Final[tuple[type[BaseModel], ...]] = (
     RecordedActivation,
     GivenApproval,
     Lifting,
+    GivenFulfilment,
 )
 _ADAPTERS: Final[Mapping[type[BaseModel], TypeAdapter[Any]]] = {
     kind: TypeAdapter(kind) for kind in (*EVIDENCE.values(), *_OTHERS)
@@ -66,6 +68,11 @@ def approved(record: Recorded) -> Approved:
 def lifted(record: Recorded) -> Lifted:
     """The lifting of an order, with its names."""
     return Lifted(record.subject, digest(record.document), said(Lifting, record))
+
+
+def fulfilled(record: Recorded) -> RecordedEvidence[GivenFulfilment]:
+    """A fulfilment of an obligation, with its names."""
+    return piece(record, said(GivenFulfilment, record))
 
 
 def leans_on(assessments: Iterable[Assessment]) -> set[str]:

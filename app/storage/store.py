@@ -65,7 +65,7 @@ from app.storage.database import (
 )
 from app.storage.keys import Credential
 from app.storage.ledger import Draft, Ledger, LedgerFault, Recorded, Stale
-from app.storage.said import EVIDENCE, approved, leans_on, lifted, piece, said
+from app.storage.said import EVIDENCE, approved, fulfilled, leans_on, lifted, piece, said
 
 USE_NOTED_EVERY: Final = timedelta(minutes=1)
 
@@ -102,7 +102,9 @@ def policy_stream(policy: str) -> str:
 
 
 def model_stream(model: str) -> str:
-    """The stream that moves whenever the model is registered or evidence on it is recorded."""
+    """The stream that moves whenever the model is registered, or evidence on it or a fulfilment of an
+    obligation is recorded.
+    """
     return f"model:{model}"
 
 
@@ -230,9 +232,13 @@ class KnownEvidence:
         """What the exception asks for, where it is one."""
         return said(RequestedException, self.record)
 
+    def says(self) -> BaseModel:
+        """What it says."""
+        return said(EVIDENCE[self.record.kind], self.record)
+
     def may_count_against(self) -> bool:
         """Whether it could stand in the way of an action; an order that could is never withdrawn."""
-        says = said(EVIDENCE[self.record.kind], self.record)
+        says = self.says()
         return isinstance(says, Assessment | SafeguardReport | SignOff) and says.may_count_against
 
 
@@ -244,6 +250,8 @@ class Snapshot:
     policies: Policies
     model: ModelVersion | None
     evidence: Evidence = field(default_factory=Evidence)
+    recorded_by: Mapping[str, str] = field(default_factory=dict)
+    """By id, who recorded each piece of the evidence. It is no part of what is decided on."""
 
     @property
     def timeline(self) -> tuple[PolicyInForce, ...]:
@@ -587,6 +595,11 @@ class Store:
             if one.record.kind is kind and one.withdrawn is None
         ]
 
+    async def models_from(self, first: int, limit: int) -> list[tuple[int, str]]:
+        """The first model versions registered from that ledger index on, each behind its own."""
+        async with self._reading() as connection:
+            return await records.models_from(connection, first, limit)
+
     async def activated_policies(self) -> tuple[tuple[str, ...], int]:
         """The policies of which a version was ever activated, and the version of the stream
         `policies` at which that was read: from memory where it was read before.
@@ -608,7 +621,7 @@ class Store:
             async with self._reading() as connection:
                 past = await self._read_policies(connection, policy, known_at)
                 read = await self._read_model(connection, model, known_at)
-            return Snapshot({}, past, read.model, read.evidence)
+            return Snapshot({}, past, read.model, read.evidence, read.recorded_by)
         policies, read_now = self._policies.get(policy), self._models.get(model)
         if not from_memory:
             policies, read_now = await self._read_both(policy, model)
@@ -622,12 +635,13 @@ class Store:
             policies,
             read_now.model,
             read_now.evidence,
+            read_now.recorded_by,
         )
 
     async def with_others(self, model: str, evidence: Evidence) -> Evidence:
         """*evidence* on *model* with what is recorded of the model versions that it leans on."""
         async with self._deciding() as connection:
-            others, _ = await self._read_others(connection, model, evidence, None)
+            others, _ = await self._read_others(connection, model, evidence, None, {})
         return replace(evidence, others=others)
 
     async def _read_both(self, policy: str, model: str) -> "tuple[Policies, _ModelRead]":
@@ -656,20 +670,30 @@ class Store:
         self, connection: AsyncConnection, model: str, known_at: int | None
     ) -> "_ModelRead":
         """The model version, the evidence on it, and that on those which its findings lean on."""
-        asked, evidence = await self._read_one(connection, model, known_at)
-        others, streams = await self._read_others(connection, model, evidence, known_at)
+        by: dict[str, str] = {}
+        asked, evidence = await self._read_one(connection, model, known_at, by)
+        done = await records.fulfilments_on(connection, model, known_at=known_at)
+        evidence = replace(evidence, fulfilments=tuple(map(fulfilled, done)))
+        others, streams = await self._read_others(connection, model, evidence, known_at, by)
         streams |= _streams_of(model, asked)
         return _ModelRead(
             await records.stream_versions(connection, streams),
             asked,
             replace(evidence, others=others),
+            by,
         )
 
     async def _read_others(
-        self, connection: AsyncConnection, model: str, evidence: Evidence, known_at: int | None
+        self,
+        connection: AsyncConnection,
+        model: str,
+        evidence: Evidence,
+        known_at: int | None,
+        by: dict[str, str],
     ) -> tuple[dict[str, OtherModel], set[str]]:
         """The other model versions that findings on *model* lean on, and the streams that tell of
-        them: nearest first, and of as near ones those whose names come first.
+        them: nearest first, and of as near ones those whose names come first. *by* is told who
+        recorded each piece.
         """
         streams: set[str] = set()
         others: dict[str, OtherModel] = {}
@@ -677,7 +701,7 @@ class Store:
         while nearest and len(others) < MOST_OTHERS:
             next_nearest: set[str] = set()
             for name in sorted(nearest - others.keys() - {model})[: MOST_OTHERS - len(others)]:
-                other, on_other = await self._read_one(connection, name, known_at)
+                other, on_other = await self._read_one(connection, name, known_at, by)
                 streams |= _streams_of(name, other)
                 if other is not None:
                     others[name] = OtherModel(other, on_other)
@@ -686,9 +710,11 @@ class Store:
         return others, streams
 
     async def _read_one(
-        self, connection: AsyncConnection, model: str, known_at: int | None
+        self, connection: AsyncConnection, model: str, known_at: int | None, by: dict[str, str]
     ) -> tuple[ModelVersion | None, Evidence]:
-        """One model version, if it is registered, and the evidence on it alone."""
+        """One model version, if it is registered, and the evidence on it alone; *by* is told who
+        recorded each piece.
+        """
         record = await records.model_record(connection, model, known_at=known_at)
         if record is None:
             return None, Evidence()
@@ -700,6 +726,7 @@ class Store:
         for one in found:
             if one.withdrawn is None:
                 pieces[one.record.kind].append(one.record)
+                by[one.record.subject] = one.by
         approvals: Mapping[str, Sequence[Recorded]] = {}
         if pieces[Kind.EXCEPTION]:
             approvals = await records.approvals_on(connection, model, known_at=known_at)
@@ -782,6 +809,7 @@ class _ModelRead:
     streams: Mapping[str, int]
     model: ModelVersion | None
     evidence: Evidence
+    recorded_by: Mapping[str, str]
 
 
 def in_force_from(activation: RecordedActivation) -> datetime:

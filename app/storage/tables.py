@@ -338,10 +338,12 @@ fulfilment: Final = Table(
     Column("id", Text, nullable=False),
     Column("obligation_id", Text, nullable=False),
     Column("determination_id", Text, ForeignKey("determination.id"), nullable=False),
+    Column("model", Text, nullable=False),
     Column("by", Text, nullable=False),
     Column("done_at", _INSTANT, nullable=False),
     UniqueConstraint("id"),
     UniqueConstraint("obligation_id", "determination_id"),
+    Index(None, "model", "index"),
 )
 """`determination_id` is the one that raised the obligation, which may be raised again by others."""
 
@@ -475,7 +477,46 @@ obligation_position: Final = Table(
 )
 """The one row that says up to which ledger index determinations were read for obligations."""
 
-WORKING: Final = (policy_shadow, shadow_difference, obligation, obligation_position, credential_use)
+inbox: Final = Table(
+    "inbox",
+    metadata,
+    Column("binding", Text, primary_key=True),
+    Column("delivery_id", Text, primary_key=True),
+    Column("event", Text, nullable=False),
+    Column("received_at", _INSTANT, nullable=False),
+    Column("body_sha256", LargeBinary, nullable=False),
+    Column("body", LargeBinary),
+    Column("state", Text, nullable=False, server_default=text("'waiting'")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("not_before", _INSTANT, nullable=False, server_default=text("now()")),
+    Column("finished_at", _INSTANT),
+    Column("outcome", Text),
+    CheckConstraint(
+        "state IN ('waiting', 'done', 'failed')", name="a_delivery_waits_or_is_done_or_failed"
+    ),
+    CheckConstraint(
+        "(state = 'waiting') = (finished_at IS NULL)", name="what_is_finished_says_when"
+    ),
+    CheckConstraint("body IS NOT NULL OR state <> 'waiting'", name="what_waits_has_its_body"),
+    CheckConstraint("octet_length(body_sha256) = 32", name="the_digest_is_a_sha256"),
+    Index("inbox_waiting_idx", "binding", "not_before", postgresql_where=text("state = 'waiting'")),
+    Index(
+        "inbox_bodies_idx",
+        "finished_at",
+        postgresql_where=text("body IS NOT NULL AND finished_at IS NOT NULL"),
+    ),
+    Index(None, "binding", "received_at", "delivery_id"),
+)
+"""What came from others and is worked on later. It carries no authority, and is no record."""
+
+WORKING: Final = (
+    policy_shadow,
+    shadow_difference,
+    obligation,
+    obligation_position,
+    credential_use,
+    inbox,
+)
 """The tables that hold no records, but work that goes on: their rows may change, and be deleted."""
 
 FILED: Final = (

@@ -47,7 +47,9 @@ def version(**obligation: Any) -> PolicyVersion:
     return policy(actions={"deploy": action | {"obligations": [said]}, "train": action})
 
 
-def found(of: PolicyVersion | None, due: datetime | None, **more: Any) -> Raised:
+def found(
+    of: PolicyVersion | None, due: datetime | None, code: str = "sign_off.missing", **more: Any
+) -> Raised:
     """The one obligation of a determination at noon."""
     said = {
         "id": "publish",
@@ -63,6 +65,7 @@ def found(of: PolicyVersion | None, due: datetime | None, **more: Any) -> Raised
         "model": "m@1",
         "provenance": {"policy": {"name": "small", "version": "1"}, "at": write_instant(NOON)},
         "obligations": [said],
+        "reasons": [{"code": code, "pointer": LISTED}],
     }
     asked = {} if of is None else obligations_of(of)
     (one,) = raised_by(orjson.loads(orjson.dumps(document)), 7, asked)
@@ -132,3 +135,19 @@ def test_the_first_due_stays_until_evidence_sets_another(
 
     assert kept(first, second) is (second if begins_anew else first)
     assert kept(None, second) is second
+
+
+@pytest.mark.parametrize("code", ["outstanding", "overdue", "unknown"])
+def test_a_binding_one_that_denies_is_lacking(code: str) -> None:
+    assert found(version(), NOON, f"obligation.{code}").lacking
+    assert not found(version(), NOON).lacking
+
+
+def test_one_that_is_lacking_although_it_was_fulfilled_must_be_done_anew() -> None:
+    """What the answer did not see, recorded at the same place or later, does not count."""
+    lacking = replace(RAISED, determination="det_2", index=9, lacking=True)
+
+    assert kept(RAISED, lacking, 8) is lacking
+    assert kept(RAISED, lacking, 10) is RAISED
+    assert kept(RAISED, lacking) is RAISED
+    assert kept(RAISED, replace(lacking, lacking=False), 8) is RAISED

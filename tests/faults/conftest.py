@@ -16,6 +16,7 @@ from tests.faults.traced import why_nothing_can_be_traced
 from tests.faults.writers import Write, Writers
 
 POLICY_FILE = Path(__file__).parents[2] / "policies" / "anthropic-rsp" / "2.2.yaml"
+VERSIONS = "/v1/policies/anthropic-rsp/versions"
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +46,6 @@ def service(started: Service) -> Service:
 
 def put_policy_in_force(port: int, second: str) -> None:
     """Record RSP 2.2 with the first key, and put it in force with the second one."""
-    versions = "/v1/policies/anthropic-rsp/versions"
-    approval = json.dumps({"reason": "as published"}).encode()
     activation = json.dumps(
         {
             "in_force_from": "2025-05-14T00:00:00Z",
@@ -54,22 +53,38 @@ def put_policy_in_force(port: int, second: str) -> None:
             "reason": "in force at the publisher since then",
         }
     ).encode()
+    _record_approved(port, second, "2.2", POLICY_FILE.read_bytes())
+    _post(port, second, f"{VERSIONS}/2.2/activation", activation)
+
+
+def more_versions(port: int, second: str, count: int) -> tuple[str, ...]:
+    """Record so many that ask for the same as RSP 2.2, and have them approved; their labels."""
+    labels = tuple(f"2.2-reading-{number}" for number in range(count))
+    for label in labels:
+        text = POLICY_FILE.read_bytes().replace(b'version: "2.2"', f"version: {label}".encode(), 1)
+        _record_approved(port, second, label, text)
+    return labels
+
+
+def _record_approved(port: int, second: str, label: str, text: bytes) -> None:
+    _post(port, KEY, VERSIONS, text, key=label, media="yaml")
+    _post(port, second, f"{VERSIONS}/{label}/approvals", b'{"reason":"as published"}')
+
+
+def _post(
+    port: int, caller: str, path: str, body: bytes, *, key: str | None = None, media: str = "json"
+) -> None:
+    headers = {
+        "Authorization": f"Bearer {caller}",
+        "Content-Type": f"application/{media}",
+        "Idempotency-Key": key or path,
+    }
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    for key, media, path, body in (
-        (KEY, "yaml", versions, POLICY_FILE.read_bytes()),
-        (second, "json", f"{versions}/2.2/approvals", approval),
-        (second, "json", f"{versions}/2.2/activation", activation),
-    ):
-        headers = {
-            "Authorization": f"Bearer {key}",
-            "Content-Type": f"application/{media}",
-            "Idempotency-Key": path,
-        }
-        connection.request("POST", path, body, headers)
-        response = connection.getresponse()
-        said = response.read()
-        assert response.status == 201, said
+    connection.request("POST", path, body, headers)
+    response = connection.getresponse()
+    said = response.read()
     connection.close()
+    assert response.status == 201, said
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from app.storage.database import DATABASE, OWNER, SERVICE, migrate, prepare_role
 from app.storage.embedded import EmbeddedPostgres
 from app.storage.signer_files import new_ledger_key
 from tests.conftest import short_open_folder
-from tests.faults.conftest import Figures, put_policy_in_force
+from tests.faults.conftest import Figures, more_versions, put_policy_in_force
 from tests.faults.crowd import Crowd, request
 from tests.faults.proxy import Balancer, in_a_thread
 from tests.faults.recorded import LOG, of_checkpoints, read_ledger, violations
@@ -128,10 +128,15 @@ def test_four_services_that_are_killed_make_one_history(site: Site, figures: Fig
             service.begin()
         for service in services:
             service.wait_until_ready()
-        put_policy_in_force(services[0].port, services[0].new_key("policy-approver"))
         ports = [service.port for service in services]
+        approver = services[0].new_key("policy-approver")
+        put_policy_in_force(ports[0], approver)
+        versions = more_versions(ports[0], approver, 2)
         kills = 0
-        with Shown(ports) as shown, Writers(ports[0], others=ports[1:]) as writers:
+        with (
+            Shown(ports) as shown,
+            Writers(ports[0], others=ports[1:], versions=versions) as writers,
+        ):
             for _ in rounds(1):
                 for service in chance.sample(services, PROCESSES):
                     writers.wait_for(20)
@@ -163,6 +168,41 @@ def test_four_services_that_are_killed_make_one_history(site: Site, figures: Fig
     assert writers.broken == []
     assert found == []
     assert len(notes) > PROCESSES
+
+
+def test_no_answer_goes_by_a_version_that_another_service_has_replaced(
+    site: Site, figures: Figures
+) -> None:
+    """One write in thirty puts another version in force: now, soon, or since a moment ago. Each answer
+    after it in the ledger goes by that one from its instant on, whichever service gives it.
+    """
+    services = [site.replica(f"replica-{number}") for number in range(2)]
+    with ended(*services):
+        services[0].start()
+        services[1].start()
+        first, second = (service.port for service in services)
+        approver = services[0].new_key("policy-approver")
+        put_policy_in_force(first, approver)
+        versions = more_versions(first, approver, 4)
+        with Writers(first, others=[second], versions=versions) as writers:
+            for _ in rounds(1):
+                writers.wait_for(400)
+        ledger = read_ledger(site.postgres.dsn(DATABASE))
+    found = violations(ledger, writers.writes)
+    went_by = {
+        entry.said["provenance"]["policy"]["digest"]
+        for entry in ledger.entries
+        if entry.kind == "determination"
+    }
+    activated = sum(entry.kind == "policy-activation" for entry in ledger.entries) - 1
+    figures(
+        f"{activated} activations among {len(writers.acknowledged())} acknowledged, "
+        f"{len(writers.refusals)} refused, {len(found)} violations"
+    )
+    assert writers.broken == []
+    assert found == []
+    assert activated > 6
+    assert len(went_by) > 2, "hardly any of the versions was ever decided by"
 
 
 def test_a_rolling_restart_leaves_nobody_without_an_answer(site: Site, figures: Figures) -> None:

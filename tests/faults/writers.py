@@ -29,6 +29,9 @@ WRITES_A_MODEL = 12
 ABANDONED_SHARE = 0.03
 REACHED_SHARE = 0.05
 """Of the assessments so many find what closes the gate for that model, for good."""
+ACTIVATED_SHARE = 0.03
+"""Of all writes so many put another version of the policy in force, where there are several."""
+MOMENT = timedelta(milliseconds=20)
 GIVE_UP_SECONDS = 60.0
 
 
@@ -50,6 +53,7 @@ class Write:
     superseded: str | None = None
     """The id of a determination that was recorded, and no longer answers when asked for again."""
     replayed: bool = False
+    caller: str = KEY
 
     @property
     def is_settled(self) -> bool:
@@ -73,11 +77,13 @@ class Writers:
     """So many clients, each with one request at a time, for as long as the block lasts.
 
     `others`: ports of further services on the same database. Who got no answer asks any of them.
+    `versions`: approved versions of the policy, which one more client puts in force in turn.
     """
 
     port: int
     count: int = 16
     others: Sequence[int] = ()
+    versions: Sequence[str] = ()
     writes: list[Write] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -98,14 +104,16 @@ class Writers:
             threading.Thread(target=self._writer, args=(number,), name=f"writer-{number}")
             for number in range(self.count)
         ]
+        if self.versions:
+            self._threads.append(threading.Thread(target=self._activator, name="activator"))
 
-    def _make_approver(self) -> str:
+    def _make_approver(self, name: str = "approver") -> str:
         """The key of somebody else, who signs off: who found something may not approve alone."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
         wanted = {
-            "principal": f"person:approver-{self._run}",
-            "roles": ["approver"],
+            "principal": f"person:{name}-{self._run}",
+            "roles": ["approver", "policy-approver"],
             "policy_roles": ["*"],
         }
         connection.request("POST", "/v1/keys", json.dumps(wanted), headers)
@@ -170,14 +178,55 @@ class Writers:
             if write.kind != "model" and chance.random() < ABANDONED_SHARE:
                 connection = self._abandon(connection, write)
                 continue
-            deadline = time.monotonic() + GIVE_UP_SECONDS
-            while not write.is_settled and not self.broken:
-                connection = self._attempt(connection, write)
-                if time.monotonic() > deadline:
-                    self.broken.append(f"{write.kind} not answered in {GIVE_UP_SECONDS} s")
-                if not write.is_settled:
-                    time.sleep(chance.uniform(0.01, 0.1))
+            connection = self._see_through(connection, write, chance)
         connection.close()
+
+    def _see_through(
+        self, connection: http.client.HTTPConnection, write: Write, chance: random.Random
+    ) -> http.client.HTTPConnection:
+        """Ask until it is known to be recorded. The connection to ask on the next time."""
+        deadline = time.monotonic() + GIVE_UP_SECONDS
+        while not write.is_settled and not self.broken:
+            connection = self._attempt(connection, write)
+            if time.monotonic() > deadline:
+                self.broken.append(f"{write.kind} not answered in {GIVE_UP_SECONDS} s")
+            if not write.is_settled:
+                time.sleep(chance.uniform(0.01, 0.1))
+        return connection
+
+    def _activator(self) -> None:
+        """Put each version in force as its turn comes, again and again.
+
+        One that was superseded comes back only if somebody approves it anew, and each person may do so
+        once: so each time it is another.
+        """
+        chance = random.Random(-1)
+        connection = self._connection()
+        for n, version in enumerate(itertools.cycle(self.versions), 1):
+            while len(self.writes) * ACTIVATED_SHARE < n:
+                if self._stop.wait(0.005) or self.broken:
+                    connection.close()
+                    return
+            path = f"/v1/policies/{POLICY}/versions/{version}"
+            somebody = self._make_approver_at_last(f"approver-{n}")
+            approval = self._write("policy-approval", f"{path}/approvals", {"reason": "again"})
+            approval.caller = somebody
+            self.writes.append(approval)
+            connection = self._see_through(connection, approval, chance)
+            activation = self._write(
+                "policy-activation", f"{path}/activation", _since(chance) | {"reason": "its turn"}
+            )
+            activation.caller = self._approver
+            self.writes.append(activation)
+            connection = self._see_through(connection, activation, chance)
+
+    def _make_approver_at_last(self, name: str) -> str:
+        """Ask for one until there is an answer: of keys nobody minds a second one."""
+        while True:
+            with contextlib.suppress(OSError, http.client.HTTPException, KeyError):
+                return self._make_approver(name)
+            if self._stop.wait(0.05) or self.broken:
+                return self._approver
 
     def _connection(self, port: int | None = None) -> http.client.HTTPConnection:
         port = port or random.choice((self.port, *self.others))
@@ -236,7 +285,9 @@ class Writers:
             "verb": "approved",
             "reason": mark,
         }
-        return self._write(kind, "/v1/sign-offs", body)
+        write = self._write(kind, "/v1/sign-offs", body)
+        write.caller = self._approver
+        return write
 
     def _write(self, kind: str, path: str, body: dict[str, Any]) -> Write:
         key = f"{self._run}-{threading.current_thread().name}-{time.monotonic_ns()}"
@@ -255,7 +306,7 @@ class Writers:
         write.attempts += 1
         write.attempted_at = time.monotonic()
         headers = {
-            "Authorization": f"Bearer {self._approver if write.kind == 'sign-off' else KEY}",
+            "Authorization": f"Bearer {write.caller}",
             "Content-Type": "application/json",
             "Idempotency-Key": write.key,
         }
@@ -297,7 +348,7 @@ class Writers:
 
     def _acknowledge(self, write: Write, body: bytes, now: float, replayed: str | None) -> None:
         answer = json.loads(body)
-        if not {"ledger", "model"} <= answer.keys():
+        if "ledger" not in answer or not {"model", "policy"} & answer.keys():
             self.broken.append(f"a 201 of {body[:80]!r}")
             return
         write.replayed = replayed == "true"
@@ -311,3 +362,12 @@ class Writers:
             write.superseded = named.group().decode()
         elif refusal.status != 503:
             self.broken.append(f"{write.kind}: {refusal.status} {refusal.body[:300]!r}")
+
+
+def _since(chance: random.Random) -> dict[str, Any]:
+    """Since when a version is to be in force: now, which needs no word; soon; or since a moment ago."""
+    moment = chance.choice((None, MOMENT, -MOMENT))
+    if moment is None:
+        return {}
+    instant = (datetime.now(UTC) + moment).isoformat().replace("+00:00", "Z")
+    return {"in_force_from": instant} | ({"retroactive": True} if moment < timedelta() else {})

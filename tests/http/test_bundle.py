@@ -40,6 +40,7 @@ from tests.http.published import RELEASE, SONNET, Json, asked, problem
 from tests.http.small import ACTION, decide, found, in_force, policy, post, register, soon
 from tests.http.test_as_of import History, again
 from tests.http.test_exceptions import approve, requested
+from tests.http.test_obligations import fulfil, of
 from tests.http.test_orders import STOP
 
 LOG = "localhost/aslgate"
@@ -90,10 +91,14 @@ async def key_of(client: httpx.AsyncClient) -> VerifierKey:
 
 
 async def record_everything(service: Service, client: httpx.AsyncClient) -> Json:
-    """A determination that rests on shared weights, on another model, on an exception and on an
-    order that was lifted; one before it, and a withdrawn assessment that it does not rest on.
+    """A determination that rests on shared weights, on another model, on an exception, on an order
+    that was lifted and on a fulfilment; one before it, and a withdrawn assessment that it does not
+    rest on.
     """
-    await in_force(service, client, policy())
+    document = policy()
+    obligation = {"id": "report", "statement": "s", "clause": "c", "due": "before"}
+    document["actions"][ACTION]["obligations"] = [obligation | {"binding": True}]
+    await in_force(service, client, document)
     await register(client, MODEL, weights="w")
     await register(client, "twin@1", weights="w")
     await register(client, "stronger@1")
@@ -110,6 +115,7 @@ async def record_everything(service: Service, client: httpx.AsyncClient) -> Json
     exception = await post(client, "exceptions", requested(model=MODEL))
     async with service.client((await service.new_key("approver")).text) as approver:
         assert (await approve(approver, exception, "ceo")).status_code == 201
+    assert (await fulfil(client, (await of(client, "report"))["id"])).status_code == 201
     said = await decide(client, MODEL)
     await post(client, "assessments", found(MODEL, "reached"))
     return said
@@ -197,6 +203,7 @@ def test_it_holds_all_that_the_determination_rests_on(made: Made) -> None:
         "lifting",
         "exception",
         "exception-approval",
+        "fulfilment",
         "determination",
     ]
 
@@ -216,7 +223,9 @@ def test_without_evidence_its_digests_stand_for_it(made: Made) -> None:
         for kind, one in zip(kinds(made.without), made.without["records"], strict=True)
         if one["document"] is None
     }
-    assert left_out == {"assessment", "order", "lifting", "exception", "exception-approval"}
+    assert left_out == {
+        *("assessment", "order", "lifting", "exception", "exception-approval", "fulfilment"),
+    }
     assert kinds(made.without).count("model") == 1
     assert not checked(made.without, made.key).is_recomputed
     assert not refused_by_the_other(made.without, made.key)

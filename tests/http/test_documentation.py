@@ -59,6 +59,15 @@ async def test_the_examples_of_obligations_answer_as_they_say(client: httpx.Asyn
     assert '"status":"fulfilled"' in said
 
 
+async def test_the_examples_of_authzen_answer_as_they_say(client: httpx.AsyncClient) -> None:
+    examples = EXAMPLE.findall((ROOT / "docs" / "integrations" / "authzen.md").read_text())
+    assert len(examples) == 3
+    for method, path, status, body in examples:
+        headers = {"Content-Type": "application/json"}
+        answer = await client.request(method, path, content=body.encode(), headers=headers)
+        assert answer.status_code == int(status), f"{method} {path}: {answer.text}"
+
+
 async def test_the_version_in_force_on_the_day_before_is_the_one_that_the_page_says(
     client: httpx.AsyncClient,
 ) -> None:

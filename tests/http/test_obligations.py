@@ -316,6 +316,109 @@ async def test_of_many_at_once_one_fulfils_it(obliged: httpx.AsyncClient) -> Non
     assert sorted(answer.status_code for answer in answers) == [201, *[409] * 7]
 
 
+# --- One that is binding -----------------------------------------------------------------------
+
+
+def binding(**obligation: Any) -> Json:
+    """The small policy with one binding obligation, to `report` after each assessment."""
+    document = policy()
+    asked = {"id": "report", "statement": "s", "clause": "c", "binding": True}
+    since = {"since_assessment": "comprehensive"}
+    document["actions"][ACTION]["obligations"] = [asked | since | obligation]
+    return document
+
+
+async def replays(client: httpx.AsyncClient, *ids: str) -> bool:
+    """Whether each of those determinations is recomputed to the byte."""
+    answers = [await client.get(f"/v1/determinations/{id}/replay") for id in ids]
+    return all(answer.json()["same"] for answer in answers)
+
+
+async def test_one_that_is_overdue_denies_until_it_is_fulfilled(
+    empty: Service, empty_client: httpx.AsyncClient
+) -> None:
+    """What was answered before stays as it was; the next assessment begins its clock anew."""
+    client = empty_client
+    await in_force(empty, client, binding(due="P20D"))
+    await register(client, "m@1")
+    await post(client, "assessments", found("m@1", conducted_at=soon(days=-30)))
+    late = await decide(client, "m@1")
+    one = await of(client, "report")
+    made = await fulfil(client, one["id"])
+    after = await decide(client, "m@1")
+    then = await decide(client, "m@1", known_at=late["ledger"]["index"])
+
+    (reason,) = (one for one in late["reasons"] if one["blocks"])
+    page = await client.get(f"/v1/determinations/{after['id']}/explanation")
+    assert page.status_code == 200, page.text
+    assert (late["decision"], reason["code"]) == ("deny", "obligation.overdue")
+    assert one["status"] == "overdue"
+    assert (after["decision"], after["valid_until"]) == ("allow", None)
+    assert made.json()["id"] in {piece["id"] for piece in after["provenance"]["evidence"]}
+    assert after["changed"]["evidence"]["added"] == [made.json()["id"]]
+    assert then["decision"] == "deny"
+
+    since = soon()
+    await post(client, "assessments", found("m@1", conducted_at=since))
+    key = {"Idempotency-Key": "k"}
+    question = {"model": "m@1", "action": ACTION, "policy": "small"}
+    anew = await post(client, "determinations", question, headers=key)
+    with later(days=21):
+        lapsed = await client.post("/v1/determinations", json=question, headers=key)
+
+    assert anew["decision"] == "allow"
+    assert read_instant(anew["valid_until"]) == read_instant(since) + timedelta(days=20)
+    assert problem(lapsed) == (409, "determination-superseded")
+    assert (await of(client, "report"))["status"] == "open"
+    assert await replays(client, late["id"], after["id"], then["id"], anew["id"])
+
+
+async def test_a_fulfilment_that_does_not_count_leaves_it_to_be_done(
+    empty: Service, empty_client: httpx.AsyncClient
+) -> None:
+    """One of before the assessment that asks for it; nor may another take that away."""
+    client = empty_client
+    await in_force(empty, client, binding(due="before"))
+    await register(client, "m@1")
+    made = await post(client, "assessments", found("m@1", conducted_at=soon(days=-1)))
+    denied = [await decide(client, "m@1")]
+    one = await of(client, "report")
+    assert (await fulfil(client, one["id"], said={"done_at": soon(days=-2)})).status_code == 201
+    assert (await of(client, "report"))["status"] == "fulfilled"
+    denied.append(await decide(client, "m@1"))
+    assert (await of(client, "report"))["status"] == "open"
+    async with empty.client((await empty.new_key("assessor")).text) as another:
+        withdrawn = await another.post(
+            f"/v1/assessments/{made['id']}/withdrawal", json={"reason": "r"}
+        )
+    assert (await fulfil(client, one["id"])).status_code == 201
+    allowed = await decide(client, "m@1")
+
+    assert [one["decision"] for one in denied] == ["deny", "deny"]
+    assert problem(withdrawn) == (409, "withdrawal-by-another")
+    assert allowed["decision"] == "allow"
+    assert await replays(client, *(one["id"] for one in [*denied, allowed]))
+
+
+async def test_a_fulfilment_can_be_supposed(
+    empty: Service, empty_client: httpx.AsyncClient
+) -> None:
+    client = empty_client
+    await in_force(empty, client, binding(due="before"))
+    await register(client, "m@1")
+    await post(client, "assessments", found("m@1"))
+    supposed = {"model": "m@1", "policy": "small", "pointer": f"/actions/{ACTION}/obligations/0"}
+
+    async def simulated(**more: str) -> httpx.Response:
+        body = {"model": "m@1", "action": ACTION, "policy": "small", "on_top_of_record": True}
+        evidence = {"fulfilments": [supposed | more]}
+        return await client.post("/v1/simulations", json=body | {"evidence": evidence})
+
+    assert (await simulated(name="report")).json()["decision"] == "allow"
+    for wrong in ({"name": "rapport"}, {"name": "report", "pointer": "/actions/x/obligations/0"}):
+        assert problem(await simulated(**wrong)) == (422, "invalid-document")
+
+
 async def test_a_fulfilment_that_shows_nothing_is_refused(obliged: httpx.AsyncClient) -> None:
     """One without sources or a reason, one of tomorrow, and one that says who made it."""
     await decide(obliged, "m@1")

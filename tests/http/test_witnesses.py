@@ -4,7 +4,7 @@ import asyncio
 import base64
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,13 @@ def files(tmp_path: Path) -> dict[str, Any]:
 @pytest.fixture
 def witness(files: dict[str, Any]) -> Iterator[SmallWitness]:
     (key,) = read_ledger_keys(files["ledger_key_file"].read_text(), LOG).sign
-    small = SmallWitness(str(key.verifier))
+    with listening(SmallWitness(str(key.verifier))) as small:
+        yield small
+
+
+@contextmanager
+def listening(small: SmallWitness) -> Iterator[SmallWitness]:
+    """The witness behind a port, while the block lasts."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -134,6 +134,7 @@ def test_url_safe_base64_is_read_too() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "no key", pem(SIGNER)[:60], pem(new_ec_key(SECP384R1())), pem(SIGNER).replace("M", "!")],
+    ids=["nothing", "words", "cut short", "another curve", "spoilt"],
 )
 def test_what_is_no_key_that_we_verify_with_is_refused(text: str) -> None:
     with pytest.raises(NotAPublicKey):

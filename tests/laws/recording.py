@@ -29,6 +29,7 @@ from app.policy.language import canonical_policy, policy_digest, recorded_policy
 from app.policy.timeline import Activated, in_force_at, timeline
 from app.vocabulary import TEXT, read_instant, write_instant
 from tests.laws.situations import (
+    A_FULFILMENT,
     A_LIFTING,
     A_MODEL,
     A_REPORT,
@@ -49,6 +50,7 @@ KINDS: Final[Mapping[str, TypeAdapter[Any]]] = {
     "exa": AN_APPROVAL,
     "ord": AN_ORDER,
     "lft": A_LIFTING,
+    "ful": A_FULFILMENT,
 }
 """By the prefix of its id, what a recorded document is."""
 
@@ -66,6 +68,7 @@ def pieces_of(evidence: Evidence) -> Iterator[Piece]:
         *evidence.assessments,
         *evidence.safeguards,
         *evidence.sign_offs,
+        *evidence.fulfilments,
     )
     for piece in whole:
         yield piece.id, piece.digest, _body(piece.item)
@@ -116,6 +119,7 @@ def _on_model(
         of("sgn"),
         tuple(map(partial(_with_approvals, pieces), of("exc"))),
         tuple(map(partial(_with_lifting, pieces), of("ord"))),
+        of("ful"),
         others or {},
     )
 
@@ -148,7 +152,10 @@ def recorded_determination(
             name=question.policy, version=in_force.version.version, digest=in_force.digest
         ),
         evidence=tuple(
-            EvidenceNamed(id=id, digest=digest) for id, digest in situation.evidence.names()
+            EvidenceNamed(id=id, digest=digest)
+            for id, digest in situation.evidence.names(
+                fulfilments=situation.version.has_binding_obligations
+            )
         ),
         engine=Engine(version=ENGINE_VERSION, semantics=SEMANTICS),
         at=question.at,
@@ -240,7 +247,12 @@ def replayed(document: bytes, store: Store) -> bytes:
                 version=in_force.version.version if in_force else None,
                 digest=in_force.digest if in_force else None,
             ),
-            evidence=tuple(EvidenceNamed(id=i, digest=d) for i, d in evidence.names()),
+            evidence=tuple(
+                EvidenceNamed(id=i, digest=d)
+                for i, d in evidence.names(
+                    fulfilments=in_force is not None and in_force.version.has_binding_obligations
+                )
+            ),
             engine=Engine(version=ENGINE_VERSION, semantics=SEMANTICS),
             at=at,
             known_at=provenance["known_at"],

@@ -28,11 +28,18 @@ from app.assessment.exceptions import (
     GivenApproval,
     RequestedException,
 )
+from app.assessment.fulfilments import GivenFulfilment
 from app.assessment.orders import Lifted, Lifting, Order, OrderOnRecord
 from app.assessment.safeguards import SafeguardReport
 from app.assessment.sign_offs import SignOff
 from app.canonical import canonical_json, digest
 from app.determination.decide import Question, decide
+from app.determination.obligations import (
+    obligation_id,
+    obligations_of,
+    starts_binding_clock,
+)
+from app.determination.obligations import place_of as asked_at
 from app.determination.record import Determination
 from app.parsing import parse
 from app.policy.conditions import BoundedBy, CarriedOver, walk
@@ -83,6 +90,7 @@ AN_EXCEPTION = TypeAdapter(RequestedException)
 AN_APPROVAL = TypeAdapter(GivenApproval)
 AN_ORDER = TypeAdapter(Order)
 A_LIFTING = TypeAdapter(Lifting)
+A_FULFILMENT = TypeAdapter(GivenFulfilment)
 
 
 def instant(step: float) -> datetime:
@@ -306,7 +314,24 @@ def _effects(draw: Draw, standards: Sequence[str], levels: Sequence[str]) -> Jso
     if not likely(draw, 4):
         standard = {"standard": one_of(draw, standards), "before": one_of(draw, _ALL_ACTIONS)}
         effects["recommends"] = [standard | {"clause": "c"}]
+    if not likely(draw, 5):
+        effects["obligations"] = [_obligation(draw)]
     return effects
+
+
+def _obligation(draw: Draw) -> Json:
+    """Something that must be done; most are binding."""
+    obligation: Json = {"id": "o", "statement": "s", "clause": "c"}
+    since = {"since_assessment": one_of(draw, ("comprehensive", "comprehensive", "quick"))}
+    match one_of(draw, ("before", "anew", "clock", "clock", "none")):
+        case "before":
+            return obligation | {"due": "before", "binding": "true"}
+        case "anew":
+            return obligation | {"due": "before", "binding": "true"} | since
+        case "clock":
+            return obligation | {"due": one_of(draw, _DURATIONS), "binding": "true"} | since
+        case _:
+            return obligation | {"due": one_of(draw, _DURATIONS)}
 
 
 def _exception(draw: Draw, standards: Sequence[str]) -> Json:
@@ -385,6 +410,7 @@ def policies(draw: Draw) -> PolicyVersion:
                     _sign_off(draw, role)
                     for role in _some(draw, ROLES[:2], least=int(action not in preceded))
                 ],
+                "obligations": [] if likely(draw, 5) else [_obligation(draw)],
             }
             for action in ACTIONS
         },
@@ -654,12 +680,37 @@ def evidence_under(draw: Draw, version: PolicyVersion) -> Evidence:
         recorded("sgn", sign_offs),
         tuple(_exceptions(draw, version)),
         tuple(orders),
+        recorded("ful", list(_fulfilments(draw, version, bodies))),
         {
             model: _other(draw, version, model, origin)
             for origin, model in enumerate(OTHERS, start=1)
             if likely(draw, 6)
         },
     )
+
+
+def _fulfilments(
+    draw: Draw, version: PolicyVersion, assessments: Sequence[Json]
+) -> Iterator[GivenFulfilment]:
+    """What was done of the obligations of the version, mostly after the last assessment."""
+    last = max((body["conducted_at"] for body in assessments), default=_time(0))
+    for place, obligation in obligations_of(version).items():
+        for _ in range(one_of(draw, (1, 1, 1, 0, 2)) if obligation.binding else 0):
+            policy = _policy_name(draw, version)
+            body = {
+                "reason": "r",
+                "sources": [{"title": "t"}],
+                "done_at": one_of(draw, (last, last, _time(_step(draw)))),
+                "obligation": obligation_id(MODEL, policy, asked_at(place), obligation.id),
+                "name": obligation.id,
+                "pointer": place,
+                "model": MODEL,
+                "policy": policy,
+                "determination": "det_0",
+                "due": None,
+                "by": "key_1",
+            }
+            yield parse(A_FULFILMENT, body, JSON)
 
 
 def _any_sign_off(draw: Draw, version: PolicyVersion) -> SignOff:
@@ -892,6 +943,9 @@ def less_by_one_that_permits(situation: Situation) -> Iterator[tuple[str, Eviden
         if order.item.lifted is not None:
             pieces_ = with_item(evidence.orders, i, OrderOnRecord(order.item.order))
             yield f"without {order.item.lifted}", replace(evidence, orders=pieces_)
+    for i, done in enumerate(evidence.fulfilments):
+        less = replace(evidence, fulfilments=without(evidence.fulfilments, i))
+        yield f"without {done}", less
     for model in evidence.others:
         left = {name: other for name, other in evidence.others.items() if name != model}
         if all(permits(situation, f) for f in leaning_on(evidence, model)):
@@ -920,6 +974,7 @@ def _less_of(situation: Situation, evidence: Evidence) -> Iterator[tuple[str, Ev
             all(permits(situation, f) for f in item.findings)
             and all(surely_ruled_out(version, r) for r in item.results)
             and item.effective_compute_ratio is None
+            and not _asks_anew(situation, item)
         )
         if permits_only:
             less = replace(evidence, assessments=without(evidence.assessments, i))
@@ -934,6 +989,14 @@ def _less_of(situation: Situation, evidence: Evidence) -> Iterator[tuple[str, Ev
                 left = item.model_copy(update={"results": without(item.results, j)})
                 pieces = with_item(evidence.assessments, i, left)
                 yield f"without {result} of {assessed.id}", replace(evidence, assessments=pieces)
+
+
+def _asks_anew(situation: Situation, assessment: Assessment) -> bool:
+    """Whether a binding obligation must be fulfilled anew after it, and was not for one before it:
+    then it counts against by being there.
+    """
+    of_kind = [one for one in situation.evidence.assessments if one.item.kind == assessment.kind]
+    return len(of_kind) > 1 and starts_binding_clock(situation.version, assessment.kind)
 
 
 def begun_in(evidence: Evidence, after: datetime, until: datetime) -> Evidence:
@@ -964,6 +1027,7 @@ def begun_in(evidence: Evidence, after: datetime, until: datetime) -> Evidence:
             for p in evidence.orders
             if stays(p.item.order.begins_at)
         ),
+        tuple(p for p in evidence.fulfilments if stays(p.item.done_at)),
         {
             model: OtherModel(other.model, begun_in(other.evidence, after, until))
             for model, other in evidence.others.items()

@@ -111,6 +111,7 @@ def shuffled(evidence: Evidence, random: Random) -> Evidence:
         other_order(evidence.sign_offs),
         other_order(tuple(approvals_too)),
         other_order(evidence.orders),
+        other_order(evidence.fulfilments),
         {
             model: OtherModel(other.model, shuffled(other.evidence, random))
             for model, other in other_order(tuple(evidence.others.items()))
@@ -372,6 +373,7 @@ def only_under(evidence: Evidence, policy: str) -> Evidence:
         tuple(s for s in evidence.sign_offs if s.item.policy == policy),
         tuple(e for e in evidence.exceptions if e.item.request.policy == policy),
         tuple(o for o in evidence.orders if o.item.order.policy in (None, policy)),
+        tuple(f for f in evidence.fulfilments if f.item.policy == policy),
         {
             model: OtherModel(other.model, only_under(other.evidence, policy))
             for model, other in evidence.others.items()
@@ -486,6 +488,9 @@ def test_valid_until_lies_ahead(situation: Situation) -> None:
 
 CONDITIONS = ("interim-measures", "exception", "limitation", "order.limit")
 REASONS = (
+    "obligation.outstanding",
+    "obligation.overdue",
+    "obligation.unknown",
     "order.stop",
     "order.require",
     "policy.does_not_apply",

@@ -42,7 +42,13 @@ SAID: dict[Kind, dict[str, Any]] = {
         "provenance": {"policy": POLICY, "at": AT, "known_at": INDEX},
     },
     Kind.GATE: {"model": "m@1", "action": "deploy", "decision": "deny", "at": AT},
-    Kind.FULFILMENT: {"obligation": "obl_1", "determination": "det_1", "by": "b", "done_at": AT},
+    Kind.FULFILMENT: {
+        "obligation": "obl_1",
+        "determination": "det_1",
+        "model": "m@1",
+        "by": "b",
+        "done_at": AT,
+    },
     Kind.CREDENTIAL: {
         "principal": "person:ada",
         "secret_sha256": "ab" * 32,
@@ -93,6 +99,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "fulfilment": {
         "obligation_id": "obl_1",
         "determination_id": "det_1",
+        "model": "m@1",
         "by": "b",
         "done_at": NOON,
     },
