@@ -9,6 +9,7 @@
 #   make mutants      see which small changes to those three no test notices (SHARE=0.1 of them)
 #   make audit        look the locked packages up among known vulnerabilities (needs the internet)
 #   make laws         try the laws on EXAMPLES=3000 examples each, made up anew (10 minutes)
+#   make test-real    install the real programs that ours speaks with, and test with them
 #   make torture      run the tests of faults at length: TIMES=10 as many rounds, every call and byte
 #
 # PYTHON=python3.13 picks another Python, VENV=folder another folder for it,
@@ -23,10 +24,11 @@ TIMES  ?= 10
 EXAMPLES ?= 3000
 ROOMS  := policy assessment determination
 BIN    := $(VENV)/bin
+REAL   := .venv-real
 # pip takes whatever index the machine is set up with, and only what the hashes name.
 PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 
-.PHONY: help install quickstart test check lint audit format lock openapi proofs coverage mutants laws torture image clean
+.PHONY: help install quickstart test test-real check lint audit format lock openapi proofs coverage mutants laws torture image clean
 .NOTPARALLEL:
 
 help:
@@ -87,6 +89,17 @@ laws: $(VENV)/.installed-dev
 torture: $(VENV)/.installed-dev
 	@ASLGATE_TORTURE=$(TIMES) $(BIN)/python -m pytest -n 0 $(ARGS) tests/faults tests/storage/test_cuts.py tests/hostile
 
+# In a venv of their own, for what they need does not fit with what we do.
+test-real: $(VENV)/.installed-dev $(REAL)/.installed
+	@ASLGATE_REAL_VENV=$(REAL) $(BIN)/python -m pytest -n 0 $(ARGS) tests/real
+
+$(REAL)/.installed: requirements-real.lock
+	@$(PYTHON) -m venv --clear $(REAL)
+	@echo "Installing the real programs into $(REAL) (about a minute) ..."
+	@$(REAL)/bin/python -m pip -qq --disable-pip-version-check --no-input install \
+		--require-hashes --only-binary :all: -r requirements-real.lock
+	@touch $@
+
 image:
 	docker build --tag aslgate .
 
@@ -125,4 +138,5 @@ lock:
 	@$(GROUPS_OF) build | $(UV_COMPILE) --extra embedded -o requirements.lock
 	@$(GROUPS_OF) build | $(UV_COMPILE) -c requirements.lock -o requirements-server.lock
 	@$(GROUPS_OF) build dev | $(UV_COMPILE) --extra embedded -c requirements.lock -o requirements-dev.lock
+	@$(GROUPS_OF) real | $(UV_COMPILE:pyproject.toml=) --python-version 3.11 --only-binary :all: -o requirements-real.lock
 	@! grep -n '://' requirements*.lock

@@ -19,4 +19,4 @@ def test_every_package_has_one_version_and_its_hashes(lock: Path) -> None:
 
 
 def test_there_are_locks() -> None:
-    assert len(LOCKS) == 3
+    assert len(LOCKS) == 4
